@@ -1,0 +1,555 @@
+//! The one verb: a commit of expectations, writes and appends, applied at once or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::collection::{Catalog, CollectionSpec, FieldValue};
+use crate::error::{Error, Result};
+use crate::event::NewEvent;
+use crate::id::CommitId;
+use crate::json::Json;
+use crate::lease::{Holder, TTL_MAX_US, TTL_MIN_US};
+use crate::limits;
+use crate::merge::MergeOp;
+use crate::name::{Key, RecordId, StreamName};
+use crate::time::Host;
+
+/// What must be true for the commit to be applied. Checked by the store, against the state before the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expectation {
+    /// The record does not exist.
+    Absent(RecordId),
+    /// The record exists.
+    Exists(RecordId),
+    /// The record is at this revision.
+    Revision(RecordId, u64),
+    /// The stream's last sequence is this one (0: nothing was ever appended).
+    StreamAt(StreamName, u64),
+    /// The lease still carries this token: the fence.
+    Lease(Key, u64),
+}
+
+/// A change of one record, or of a lease.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Creates or replaces a record.
+    Put(RecordId, Json),
+    /// Deletes a record. Deleting an absent one changes nothing and is no error.
+    Delete(RecordId),
+    /// Changes parts of a record; an absent one starts as `{}`.
+    Merge(RecordId, Vec<MergeOp>),
+    /// Takes a lease that is free, past its deadline, or whose holder is known to be dead.
+    Acquire(Acquire),
+    /// Moves the deadline of a lease that still carries the token.
+    Renew {
+        /// The lease.
+        lease: Key,
+        /// The token it must still carry.
+        token: u64,
+        /// The new length, from now on.
+        ttl: Duration,
+    },
+    /// Gives a lease back that still carries the token.
+    Release {
+        /// The lease.
+        lease: Key,
+        /// The token it must still carry.
+        token: u64,
+    },
+    /// Takes a lease away from whoever holds it. Its token is void at once.
+    Break {
+        /// The lease.
+        lease: Key,
+    },
+}
+
+/// The terms under which a lease is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Acquire {
+    /// The lease.
+    pub lease: Key,
+    /// Who asks.
+    pub holder: Holder,
+    /// How long, on the store's clock.
+    pub ttl: Duration,
+    /// What for, in words.
+    pub purpose: Option<String>,
+    /// The caller has seen that the holder of this token is dead: it may be taken over before its deadline.
+    pub dead: Option<u64>,
+}
+
+/// Events for one stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Append {
+    /// The stream; it comes into being with its first event.
+    pub stream: StreamName,
+    /// The events, in order.
+    pub events: Vec<NewEvent>,
+}
+
+/// Forgets the events of a stream before a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trim {
+    /// The stream.
+    pub stream: StreamName,
+    /// The oldest sequence to keep.
+    pub before: u64,
+}
+
+/// Everything one step did. Applied at once or not at all, inside one namespace.
+///
+/// ```
+/// use millpond_core::{Commit, Json, NewEvent};
+/// let commit = Commit::new()
+///     .expect_absent("tenants", "t1")?
+///     .put("tenants", "t1", &serde_json::json!({"plan": "pro"}))?
+///     .append("audit", NewEvent::of("tenant.created", &serde_json::json!({"id": "t1"}))?)?;
+/// assert_eq!(commit.operations(), 3);
+/// # Ok::<(), millpond_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Commit {
+    /// Makes a retry safe: sent again, the same id returns the first receipt.
+    pub id: Option<CommitId>,
+    /// Who commits, shown to whoever meets a conflict with it.
+    pub by: Option<String>,
+    /// What must be true.
+    pub expect: Vec<Expectation>,
+    /// Changes of records, applied in order.
+    pub writes: Vec<Write>,
+    /// Events, appended in order.
+    pub appends: Vec<Append>,
+    /// Streams to trim, after the appends.
+    pub trims: Vec<Trim>,
+    /// Streams to seal, after the appends.
+    pub seals: Vec<StreamName>,
+    pub(crate) trusted: bool,
+}
+
+impl Commit {
+    /// An empty commit.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets this commit write into owned collections and trim sealed streams. For the code that owns them:
+    /// a domain that keeps its own rules. Everything else goes through that domain.
+    #[must_use]
+    pub fn trusted(mut self) -> Self {
+        self.trusted = true;
+        self
+    }
+
+    /// Whether [`Commit::trusted`] was called.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// Sets the id.
+    #[must_use]
+    pub fn id(mut self, id: CommitId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Says who commits.
+    #[must_use]
+    pub fn by(mut self, by: impl Into<String>) -> Self {
+        self.by = Some(by.into());
+        self
+    }
+
+    /// Adds an expectation.
+    #[must_use]
+    pub fn expect(mut self, expectation: Expectation) -> Self {
+        self.expect.push(expectation);
+        self
+    }
+
+    /// Expects a record not to exist.
+    ///
+    /// # Errors
+    /// `Invalid` when a name breaks a rule.
+    pub fn expect_absent(self, collection: &str, key: &str) -> Result<Self> {
+        Ok(self.expect(Expectation::Absent(RecordId::new(collection, key)?)))
+    }
+
+    /// Expects a record to be at a revision.
+    ///
+    /// # Errors
+    /// `Invalid` when a name breaks a rule.
+    pub fn expect_revision(self, collection: &str, key: &str, revision: u64) -> Result<Self> {
+        Ok(self.expect(Expectation::Revision(RecordId::new(collection, key)?, revision)))
+    }
+
+    /// Expects a lease to still carry a token: the store refuses the commit once it has moved on.
+    #[must_use]
+    pub fn fenced(self, lease: Key, token: u64) -> Self {
+        self.expect(Expectation::Lease(lease, token))
+    }
+
+    /// Adds a write.
+    #[must_use]
+    pub fn write(mut self, write: Write) -> Self {
+        self.writes.push(write);
+        self
+    }
+
+    /// Puts a record.
+    ///
+    /// # Errors
+    /// `Invalid` when a name or the document breaks a rule.
+    pub fn put<T: serde::Serialize + ?Sized>(self, collection: &str, key: &str, value: &T) -> Result<Self> {
+        Ok(self.write(Write::Put(RecordId::new(collection, key)?, Json::of(value)?)))
+    }
+
+    /// Deletes a record.
+    ///
+    /// # Errors
+    /// `Invalid` when a name breaks a rule.
+    pub fn delete(self, collection: &str, key: &str) -> Result<Self> {
+        Ok(self.write(Write::Delete(RecordId::new(collection, key)?)))
+    }
+
+    /// Merges into a record.
+    ///
+    /// # Errors
+    /// `Invalid` when a name breaks a rule.
+    pub fn merge(self, collection: &str, key: &str, ops: Vec<MergeOp>) -> Result<Self> {
+        Ok(self.write(Write::Merge(RecordId::new(collection, key)?, ops)))
+    }
+
+    /// Appends one event. Events for one stream that follow each other travel together.
+    ///
+    /// # Errors
+    /// `Invalid` when the stream's name breaks a rule.
+    pub fn append(self, stream: &str, event: NewEvent) -> Result<Self> {
+        self.append_all(stream, vec![event])
+    }
+
+    /// Appends events.
+    ///
+    /// # Errors
+    /// `Invalid` when the stream's name breaks a rule.
+    pub fn append_all(mut self, stream: &str, events: Vec<NewEvent>) -> Result<Self> {
+        match self.appends.last_mut() {
+            Some(last) if last.stream.as_str() == stream => last.events.extend(events),
+            _ => self.appends.push(Append { stream: StreamName::new(stream)?, events }),
+        }
+        Ok(self)
+    }
+
+    /// Forgets a stream's events before a sequence.
+    ///
+    /// # Errors
+    /// `Invalid` when the stream's name breaks a rule.
+    pub fn trim(mut self, stream: &str, before: u64) -> Result<Self> {
+        self.trims.push(Trim { stream: StreamName::new(stream)?, before });
+        Ok(self)
+    }
+
+    /// Closes a stream for good.
+    ///
+    /// # Errors
+    /// `Invalid` when the stream's name breaks a rule.
+    pub fn seal(mut self, stream: &str) -> Result<Self> {
+        self.seals.push(StreamName::new(stream)?);
+        Ok(self)
+    }
+
+    /// Takes everything from another commit into this one, after what is already here.
+    ///
+    /// Whether this commit is trusted does not change.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.id = self.id.or(other.id);
+        self.by = self.by.or(other.by);
+        self.expect.extend(other.expect);
+        self.writes.extend(other.writes);
+        self.appends.extend(other.appends);
+        self.trims.extend(other.trims);
+        self.seals.extend(other.seals);
+        self
+    }
+
+    /// Operations that count against the limit.
+    pub fn operations(&self) -> usize {
+        let events: usize = self.appends.iter().map(|a| a.events.len()).sum();
+        self.expect.len() + self.writes.len() + events + self.trims.len() + self.seals.len()
+    }
+
+    /// Checks every limit, fixes the id, and takes out the index fields: all the work that needs no store.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the limit and what was found. Nothing was applied.
+    pub fn prepare(self, host: &dyn Host, catalog: &Catalog) -> Result<PreparedCommit> {
+        check_sizes(&self)?;
+        let fields = self.writes.iter().map(|w| prepared_fields(w, catalog)).collect::<Result<Vec<_>>>()?;
+        let id = self.id.unwrap_or_else(|| CommitId::generate(host));
+        let (digest, bytes) = digest(&self);
+        if bytes > limits::COMMIT_BYTES {
+            return Err(Error::invalid(format!("the commit has {bytes} bytes; the limit is {}", limits::COMMIT_BYTES))
+                .with_next("split it"));
+        }
+        Ok(PreparedCommit { id, digest, bytes, commit: self, fields })
+    }
+}
+
+fn check_sizes(commit: &Commit) -> Result<()> {
+    let operations = commit.operations();
+    if operations > limits::COMMIT_OPERATIONS {
+        return Err(Error::invalid(format!("the commit has {operations} operations; the limit is {}", limits::COMMIT_OPERATIONS))
+            .with_next("split it"));
+    }
+    if let Some(by) = &commit.by {
+        if by.len() > limits::INDEXED_TEXT_BYTES || by.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "'by' has {} bytes or a control character; the limit is {} bytes",
+                by.len(),
+                limits::INDEXED_TEXT_BYTES
+            )));
+        }
+    }
+    for write in &commit.writes {
+        match write {
+            Write::Put(record, value) if value.len() > limits::DOCUMENT_BYTES => {
+                return Err(Error::invalid(format!(
+                    "document {record} has {} bytes; the limit is {}",
+                    value.len(),
+                    limits::DOCUMENT_BYTES
+                ))
+                .with_next("split it, or keep the bytes as an artifact"));
+            }
+            Write::Acquire(Acquire { lease, ttl, .. }) | Write::Renew { lease, ttl, .. } => {
+                let micros = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+                if !(TTL_MIN_US..=TTL_MAX_US).contains(&micros) {
+                    return Err(Error::invalid(format!("lease {lease}: a ttl of {ttl:?} is not between 1 ms and 24 h")));
+                }
+            }
+            _ => {}
+        }
+    }
+    commit.appends.iter().flat_map(|a| &a.events).try_for_each(NewEvent::check)
+}
+
+fn prepared_fields(write: &Write, catalog: &Catalog) -> Result<Option<PreparedFields>> {
+    let Write::Put(record, value) = write else { return Ok(None) };
+    let Some(spec) = catalog.get(record.collection.as_str()) else { return Ok(None) };
+    if spec.fields.is_empty() {
+        return Ok(Some(PreparedFields { spec: Arc::clone(spec), values: Vec::new() }));
+    }
+    Ok(Some(PreparedFields { spec: Arc::clone(spec), values: spec.extract(&value.value()?)? }))
+}
+
+/// Index fields taken out before the commit reached the store, with the declaration they were taken out under.
+#[derive(Debug, Clone)]
+pub struct PreparedFields {
+    pub(crate) spec: Arc<CollectionSpec>,
+    pub(crate) values: Vec<FieldValue>,
+}
+
+/// A commit whose limits were checked. Only [`Commit::prepare`] makes one, so an engine never sees an unchecked one.
+#[derive(Debug, Clone)]
+pub struct PreparedCommit {
+    pub(crate) id: CommitId,
+    pub(crate) digest: [u8; 16],
+    pub(crate) bytes: usize,
+    pub(crate) commit: Commit,
+    pub(crate) fields: Vec<Option<PreparedFields>>,
+}
+
+impl PreparedCommit {
+    /// The commit's id, given or made.
+    pub fn id(&self) -> CommitId {
+        self.id
+    }
+
+    /// Bytes that count against the limits of the commit and of the queue.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The commit itself.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// The digest of the body: the first 16 bytes of SHA-256 over everything but the id.
+    pub fn digest(&self) -> &[u8; 16] {
+        &self.digest
+    }
+}
+
+/// Feeds every part of a commit to SHA-256, each with its length, and counts the bytes.
+struct Feeder {
+    hash: Sha256,
+    bytes: usize,
+}
+
+impl Feeder {
+    fn tag(&mut self, tag: u8) {
+        self.hash.update([tag]);
+    }
+    fn number(&mut self, n: u64) {
+        self.hash.update(n.to_le_bytes());
+    }
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.hash.update(text.as_bytes());
+        self.bytes += text.len();
+    }
+    fn optional(&mut self, text: Option<&str>) {
+        self.tag(u8::from(text.is_some()));
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+    fn record(&mut self, record: &RecordId) {
+        self.text(record.collection.as_str());
+        self.text(record.key.as_str());
+    }
+    fn duration(&mut self, d: Duration) {
+        self.number(u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+fn digest(commit: &Commit) -> ([u8; 16], usize) {
+    let mut feeder = Feeder { hash: Sha256::new(), bytes: 0 };
+    feeder.optional(commit.by.as_deref());
+    feeder.tag(u8::from(commit.trusted));
+    for expectation in &commit.expect {
+        feed_expectation(&mut feeder, expectation);
+    }
+    for write in &commit.writes {
+        feed_write(&mut feeder, write);
+    }
+    for append in &commit.appends {
+        feeder.tag(30);
+        feeder.text(append.stream.as_str());
+        for event in &append.events {
+            feed_event(&mut feeder, event);
+        }
+    }
+    for trim in &commit.trims {
+        feeder.tag(40);
+        feeder.text(trim.stream.as_str());
+        feeder.number(trim.before);
+    }
+    for seal in &commit.seals {
+        feeder.tag(41);
+        feeder.text(seal.as_str());
+    }
+    let full = feeder.hash.finalize();
+    let mut short = [0u8; 16];
+    short.copy_from_slice(&full[..16]);
+    (short, feeder.bytes)
+}
+
+fn feed_expectation(f: &mut Feeder, expectation: &Expectation) {
+    match expectation {
+        Expectation::Absent(r) => {
+            f.tag(1);
+            f.record(r);
+        }
+        Expectation::Exists(r) => {
+            f.tag(2);
+            f.record(r);
+        }
+        Expectation::Revision(r, n) => {
+            f.tag(3);
+            f.record(r);
+            f.number(*n);
+        }
+        Expectation::StreamAt(s, n) => {
+            f.tag(4);
+            f.text(s.as_str());
+            f.number(*n);
+        }
+        Expectation::Lease(k, n) => {
+            f.tag(5);
+            f.text(k.as_str());
+            f.number(*n);
+        }
+    }
+}
+
+fn feed_write(f: &mut Feeder, write: &Write) {
+    match write {
+        Write::Put(r, value) => {
+            f.tag(10);
+            f.record(r);
+            f.text(value.as_str());
+        }
+        Write::Delete(r) => {
+            f.tag(11);
+            f.record(r);
+        }
+        Write::Merge(r, ops) => {
+            f.tag(12);
+            f.record(r);
+            for op in ops {
+                feed_merge(f, op);
+            }
+        }
+        Write::Acquire(a) => {
+            f.tag(20);
+            f.text(a.lease.as_str());
+            f.text(&a.holder.name);
+            f.optional(a.holder.host.as_deref());
+            f.optional(a.holder.boot.as_deref());
+            f.number(a.holder.pid.map_or(0, u64::from));
+            f.number(a.holder.started.unwrap_or(0));
+            f.duration(a.ttl);
+            f.optional(a.purpose.as_deref());
+            f.number(a.dead.unwrap_or(0));
+        }
+        Write::Renew { lease, token, ttl } => {
+            f.tag(21);
+            f.text(lease.as_str());
+            f.number(*token);
+            f.duration(*ttl);
+        }
+        Write::Release { lease, token } => {
+            f.tag(22);
+            f.text(lease.as_str());
+            f.number(*token);
+        }
+        Write::Break { lease } => {
+            f.tag(23);
+            f.text(lease.as_str());
+        }
+    }
+}
+
+fn feed_merge(f: &mut Feeder, op: &MergeOp) {
+    let (tag, path) = match op {
+        MergeOp::Add(p, _) => (1, p),
+        MergeOp::Min(p, _) => (2, p),
+        MergeOp::Max(p, _) => (3, p),
+        MergeOp::Set(p, _) => (4, p),
+        MergeOp::SetIfAbsent(p, _) => (5, p),
+    };
+    f.tag(tag);
+    f.text(path);
+    match op {
+        MergeOp::Add(_, n) | MergeOp::Min(_, n) | MergeOp::Max(_, n) => f.number(n.cast_unsigned()),
+        MergeOp::Set(_, v) | MergeOp::SetIfAbsent(_, v) => f.text(v.as_str()),
+    }
+}
+
+fn feed_event(f: &mut Feeder, event: &NewEvent) {
+    f.tag(31);
+    f.text(&event.kind);
+    for text in [&event.id, &event.correlation, &event.agent, &event.source] {
+        f.optional(text.as_deref());
+    }
+    f.number(event.time.map_or(0, |t| t.as_micros().cast_unsigned()));
+    for (k, v) in &event.labels {
+        f.tag(32);
+        f.text(k);
+        f.text(v);
+    }
+    f.text(event.data.as_str());
+}

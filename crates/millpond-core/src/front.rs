@@ -1,0 +1,370 @@
+//! Group commit: whatever concurrent callers have ready goes to the engine as one vector.
+//!
+//! ```text
+//!   callers ──► lane (FIFO, bounded by count and bytes) ──► leader takes a batch ──► engine ──► answers
+//! ```
+//!
+//! There is no timer: the next batch forms while the last one is being made durable. A lane has one leader at a
+//! time: the writer thread (local engines), a task (others), or a synchronous caller who finds the lane free and
+//! does the work itself. The leader owns the batch, so a caller that drops its future changes nothing: its commit
+//! is decided all the same, and asking for its id tells how.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::commit::PreparedCommit;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::name::Namespace;
+use crate::outcome::Outcome;
+
+/// Commits one batch takes at most.
+const BATCH_COMMITS: usize = 1_024;
+/// Bytes after which a batch is closed.
+const BATCH_BYTES: usize = 8 << 20;
+/// The unit in which queued bytes are counted.
+const BYTES_UNIT: usize = 256;
+
+struct Waiting {
+    commit: PreparedCommit,
+    answer: oneshot::Sender<Result<Outcome>>,
+    room: Room,
+}
+
+/// Held while a commit waits; giving it back makes room for another.
+struct Room {
+    _one: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    led: bool,
+}
+
+struct Lane {
+    namespace: Namespace,
+    queue: Mutex<Queue>,
+}
+
+/// How much may wait, and for how long a caller waits for room.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Commits.
+    pub commits: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// How long a caller waits for room before it hears `Unavailable`.
+    pub patience: Duration,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { commits: limits::QUEUE_COMMITS, bytes: limits::QUEUE_BYTES, patience: Duration::from_secs(30) }
+    }
+}
+
+/// Counters of what the front did, for tests and for people.
+#[derive(Debug, Default)]
+pub struct FrontStats {
+    batches: AtomicU64,
+    commits: AtomicU64,
+}
+
+impl FrontStats {
+    /// Batches handed to the engine.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    /// Commits handed to the engine.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    stats: FrontStats,
+    ready: Mutex<Ready>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Ready {
+    lanes: VecDeque<Arc<Lane>>,
+    thread: bool,
+    closing: bool,
+}
+
+/// The front of one engine. Cheap to share; everything through one engine in one process should share one.
+pub struct Front {
+    shared: Arc<Shared>,
+    lanes: Mutex<HashMap<Namespace, Arc<Lane>>>,
+    count: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    limits: QueueLimits,
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("engine", &self.shared.engine).field("limits", &self.limits).finish()
+    }
+}
+
+/// A panic of another thread while it held the lock cannot have left these queues half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Front {
+    /// A front with the usual limits.
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self::with_limits(engine, QueueLimits::default())
+    }
+
+    /// A front with limits of one's own.
+    pub fn with_limits(engine: Arc<dyn Engine>, limits: QueueLimits) -> Self {
+        Self {
+            shared: Arc::new(Shared { engine, stats: FrontStats::default(), ready: Mutex::default(), wake: Condvar::new() }),
+            lanes: Mutex::default(),
+            count: Arc::new(Semaphore::new(limits.commits)),
+            bytes: Arc::new(Semaphore::new(limits.bytes / BYTES_UNIT)),
+            limits,
+        }
+    }
+
+    /// The engine behind.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// What the front did so far.
+    pub fn stats(&self) -> &FrontStats {
+        &self.shared.stats
+    }
+
+    /// Has a commit decided. With `inline`, a caller who finds the lane free does the work on its own thread;
+    /// that is for synchronous callers only, because it blocks while the engine flushes.
+    ///
+    /// Dropping the future after it was first polled does not take the commit back.
+    ///
+    /// # Errors
+    /// `Unavailable` when there was no room until the deadline: not applied. Otherwise what the engine answered.
+    pub async fn submit(&self, namespace: &Namespace, commit: PreparedCommit, inline: bool) -> Result<Outcome> {
+        let room = self.room(&commit).await?;
+        let lane = self.lane(namespace);
+        let (answer, outcome) = oneshot::channel();
+        let lead = {
+            let mut queue = lock(&lane.queue);
+            queue.waiting.push_back(Waiting { commit, answer, room });
+            !std::mem::replace(&mut queue.led, true)
+        };
+        if lead {
+            self.lead(lane, inline);
+        }
+        match outcome.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::new(ErrorKind::UnknownOutcome, "the writer went away before it answered")
+                .with_next("send the same commit again under the same id")),
+        }
+    }
+
+    fn lead(&self, lane: Arc<Lane>, inline: bool) {
+        let shared = &self.shared;
+        if shared.engine.local().is_none() {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move { shared.lead_remote(&lane).await });
+        } else if inline {
+            // One batch, with our own commit in it; a crowd is the writer thread's business.
+            if !shared.lead_once(&lane) {
+                shared.hand_over(lane);
+            }
+        } else {
+            shared.hand_over(lane);
+        }
+    }
+
+    async fn room(&self, commit: &PreparedCommit) -> Result<Room> {
+        let units = u32::try_from(commit.bytes().div_ceil(BYTES_UNIT)).unwrap_or(u32::MAX);
+        let (count, bytes) = (&self.count, &self.bytes);
+        if let Ok(one) = Arc::clone(count).try_acquire_owned() {
+            if let Ok(more) = Arc::clone(bytes).try_acquire_many_owned(units) {
+                return Ok(Room { _one: one, _bytes: more });
+            }
+        }
+        let wait = async {
+            let one = Arc::clone(count).acquire_owned().await;
+            let more = Arc::clone(bytes).acquire_many_owned(units).await;
+            one.ok().zip(more.ok())
+        };
+        match tokio::time::timeout(self.limits.patience, wait).await {
+            Ok(Some((one, bytes))) => Ok(Room { _one: one, _bytes: bytes }),
+            _ => Err(Error::unavailable(format!(
+                "the commit queue stayed full for {:?} ({} commits or {} bytes wait); this commit was not applied",
+                self.limits.patience, self.limits.commits, self.limits.bytes
+            ))
+            .with_next("slow down and send it again")),
+        }
+    }
+
+    fn lane(&self, namespace: &Namespace) -> Arc<Lane> {
+        let mut lanes = lock(&self.lanes);
+        if let Some(lane) = lanes.get(namespace) {
+            return Arc::clone(lane);
+        }
+        let lane = Arc::new(Lane { namespace: namespace.clone(), queue: Mutex::default() });
+        lanes.insert(namespace.clone(), Arc::clone(&lane));
+        lane
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        lock(&self.shared.ready).closing = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    /// Gives a lane to the writer thread, which is started with the first one.
+    fn hand_over(self: &Arc<Self>, lane: Arc<Lane>) {
+        let mut ready = lock(&self.ready);
+        ready.lanes.push_back(lane);
+        if ready.thread {
+            drop(ready);
+            self.wake.notify_one();
+            return;
+        }
+        let shared = Arc::clone(self);
+        match std::thread::Builder::new().name("millpond-writer".into()).spawn(move || shared.write()) {
+            Ok(_) => ready.thread = true,
+            Err(error) => {
+                let lane = ready.lanes.pop_back();
+                drop(ready);
+                if let Some(lane) = lane {
+                    lane.refuse_all(&Error::unavailable("cannot start the writer thread").with_source(error));
+                }
+            }
+        }
+    }
+
+    /// The writer thread: leads lanes in turn, a batch each, so that no namespace starves another.
+    fn write(self: &Arc<Self>) {
+        loop {
+            let lane = {
+                let mut ready = lock(&self.ready);
+                loop {
+                    if let Some(lane) = ready.lanes.pop_front() {
+                        break lane;
+                    }
+                    if ready.closing {
+                        ready.thread = false;
+                        return;
+                    }
+                    ready = self.wake.wait(ready).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            if !self.lead_once(&lane) {
+                lock(&self.ready).lanes.push_back(lane);
+            }
+        }
+    }
+
+    /// Decides one batch on this thread. True when the lane is empty and nobody leads it any more.
+    fn lead_once(&self, lane: &Lane) -> bool {
+        let (commits, callers) = lane.take();
+        if let Some(local) = self.engine.local() {
+            let result = local.commit_now(&lane.namespace, &commits);
+            self.answer(callers, result);
+        }
+        lane.finish()
+    }
+
+    async fn lead_remote(&self, lane: &Lane) {
+        loop {
+            let (commits, callers) = lane.take();
+            let result = self.engine.commit(&lane.namespace, commits).await;
+            self.answer(callers, result);
+            if lane.finish() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, callers: Vec<Caller>, result: Result<Vec<Result<Outcome>>>) {
+        self.stats.batches.fetch_add(1, Ordering::Relaxed);
+        self.stats.commits.fetch_add(callers.len() as u64, Ordering::Relaxed);
+        match result {
+            Ok(outcomes) if outcomes.len() == callers.len() => {
+                for ((answer, room), outcome) in callers.into_iter().zip(outcomes) {
+                    drop(room);
+                    // A caller that went away does not want to know.
+                    let _ = answer.send(outcome);
+                }
+            }
+            Ok(outcomes) => {
+                let error = Error::new(
+                    ErrorKind::UnknownOutcome,
+                    format!("the engine answered {} of {} commits", outcomes.len(), callers.len()),
+                );
+                refuse(callers, &error);
+            }
+            Err(error) => refuse(callers, &error),
+        }
+    }
+}
+
+type Caller = (oneshot::Sender<Result<Outcome>>, Room);
+
+fn refuse(callers: Vec<Caller>, error: &Error) {
+    for (answer, _room) in callers {
+        let _ = answer.send(Err(error.duplicate()));
+    }
+}
+
+impl Lane {
+    /// Takes the next batch off the queue, first come first served.
+    fn take(&self) -> (Vec<PreparedCommit>, Vec<Caller>) {
+        let mut queue = lock(&self.queue);
+        let (mut commits, mut callers) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
+        while commits.len() < BATCH_COMMITS {
+            let Some(next) = queue.waiting.front() else { break };
+            bytes += next.commit.bytes();
+            if bytes > BATCH_BYTES && !commits.is_empty() {
+                break;
+            }
+            let Some(Waiting { commit, answer, room }) = queue.waiting.pop_front() else { break };
+            commits.push(commit);
+            callers.push((answer, room));
+        }
+        (commits, callers)
+    }
+
+    /// Ends the leadership if nothing waits.
+    fn finish(&self) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.waiting.is_empty() {
+            queue.led = false;
+            return true;
+        }
+        false
+    }
+
+    fn refuse_all(&self, error: &Error) {
+        loop {
+            let (_, callers) = self.take();
+            refuse(callers, error);
+            if self.finish() {
+                return;
+            }
+        }
+    }
+}

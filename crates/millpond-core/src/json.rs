@@ -1,0 +1,267 @@
+//! JSON as every backend keeps it: checked once, in one canonical text.
+//!
+//! Canonical means: object keys in byte order, no spaces, numbers in their shortest form. Refused, on every
+//! backend alike, is what some backend could not give back unchanged: a NUL in a string, nesting deeper than
+//! [`limits::JSON_DEPTH`], an integer outside of 64 bits, a decimal that a 64-bit float cannot hold.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// A checked JSON value in canonical text. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// Checks JSON text and makes it canonical.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the place and the rule.
+    pub fn parse(text: &str) -> Result<Self> {
+        check_numbers(text)?;
+        let value: Value = serde_json::from_str(text).map_err(|e| {
+            let message = e.to_string();
+            if message.contains("recursion limit") { too_deep() } else { Error::invalid("not valid JSON").with_source(e) }
+        })?;
+        Self::from_value(&value)
+    }
+
+    /// Checks a value and writes its canonical text.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the place and the rule.
+    pub fn from_value(value: &Value) -> Result<Self> {
+        check(value, 0)?;
+        Ok(Self::from_checked(value))
+    }
+
+    /// Serialises anything, then checks it.
+    ///
+    /// # Errors
+    /// `Invalid` when it cannot be JSON or breaks a rule.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        let value = serde_json::to_value(value).map_err(|e| Error::invalid("cannot be written as JSON").with_source(e))?;
+        Self::from_value(&value)
+    }
+
+    pub(crate) fn from_checked(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+
+    /// Takes canonical text back that a store kept.
+    pub fn from_store(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Bytes of the canonical text.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never true: the shortest JSON value has one byte.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// `Corrupt` when a store gave back text that is not JSON.
+    pub fn value(&self) -> Result<Value> {
+        serde_json::from_str(&self.0).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
+    }
+
+    /// The value as `T`.
+    ///
+    /// # Errors
+    /// `Corrupt` when the document does not have the shape of `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.0)
+            .map_err(|e| Error::corrupt(format!("the document is not a {}", short_type_name::<T>())).with_source(e))
+    }
+}
+
+fn short_type_name<T>() -> &'static str {
+    let full = std::any::type_name::<T>();
+    full.rsplit("::").next().unwrap_or(full)
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        let value: Value = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        value.serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(d)?;
+        Self::from_value(&value).map_err(serde::de::Error::custom)
+    }
+}
+
+fn too_deep() -> Error {
+    Error::invalid(format!("JSON is nested deeper than {} levels", limits::JSON_DEPTH))
+        .with_next("flatten it, or keep the deep part as text")
+}
+
+/// Walks a value: depth, NUL, numbers.
+pub(crate) fn check(value: &Value, depth: usize) -> Result<()> {
+    match value {
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::Number(n) => {
+            if n.is_u64() && !n.is_i64() {
+                return Err(number_out_of_range(&n.to_string()));
+            }
+            Ok(())
+        }
+        Value::String(s) => check_text(s),
+        Value::Array(items) => {
+            if depth >= limits::JSON_DEPTH {
+                return Err(too_deep());
+            }
+            items.iter().try_for_each(|v| check(v, depth + 1))
+        }
+        Value::Object(map) => {
+            if depth >= limits::JSON_DEPTH {
+                return Err(too_deep());
+            }
+            map.iter().try_for_each(|(k, v)| check_text(k).and_then(|()| check(v, depth + 1)))
+        }
+    }
+}
+
+fn check_text(s: &str) -> Result<()> {
+    if s.as_bytes().contains(&0) {
+        return Err(Error::invalid(format!("a JSON string holds a NUL character: {:?}", s.chars().take(40).collect::<String>()))
+            .with_next("remove it or encode the text (base64)"));
+    }
+    Ok(())
+}
+
+fn number_out_of_range(token: &str) -> Error {
+    Error::invalid(format!("the number {token} does not fit 64-bit integers ({}..={}) nor a 64-bit float without loss", i64::MIN, i64::MAX))
+        .with_next("send it as a string")
+}
+
+/// Looks at every number of JSON text before a parser can round it.
+fn check_numbers(text: &str) -> Result<()> {
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'"' => {
+                i += 1;
+                while i < bytes.len() && bytes[i] != b'"' {
+                    i += if bytes[i] == b'\\' { 2 } else { 1 };
+                }
+                i += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let start = i;
+                while i < bytes.len() && matches!(bytes[i], b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') {
+                    i += 1;
+                }
+                let token = &text[start..i];
+                if !number_survives(token) {
+                    return Err(number_out_of_range(token));
+                }
+            }
+            _ => i += 1,
+        }
+    }
+    Ok(())
+}
+
+/// True when a number token comes back from storage as the same number.
+fn number_survives(token: &str) -> bool {
+    if !token.contains(['.', 'e', 'E']) {
+        // "-0" is an integer token, but not an integer: it would come back as 0.
+        return token != "-0" && token.parse::<i64>().is_ok() || !token.bytes().all(|b| b == b'-' || b.is_ascii_digit());
+    }
+    match token.parse::<f64>() {
+        Ok(f) if f.is_finite() => decimal(token) == decimal(&format!("{f:e}")),
+        Ok(_) => false,
+        Err(_) => true, // Not a number at all: the parser says it better.
+    }
+}
+
+/// Significant digits and exponent of a decimal token, so that `1.50e1` equals `15`.
+fn decimal(token: &str) -> (bool, String, i64) {
+    let (mantissa, exponent) = match token.find(['e', 'E']) {
+        Some(at) => (&token[..at], token[at + 1..].trim_start_matches('+').parse::<i64>().unwrap_or(0)),
+        None => (token, 0),
+    };
+    let (negative, mantissa) = (mantissa.starts_with('-'), mantissa.trim_start_matches('-'));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let leading = digits.len() - digits.trim_start_matches('0').len();
+    let significant = digits.trim_matches('0').to_string();
+    if significant.is_empty() {
+        return (negative, significant, 0);
+    }
+    (negative, significant, exponent + whole.len() as i64 - leading as i64)
+}
+
+/// Reads the value at a JSON pointer (RFC 6901).
+pub fn at<'v>(value: &'v Value, pointer: &str) -> Option<&'v Value> {
+    value.pointer(pointer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_text_is_one_text() {
+        let a = Json::parse("{ \"b\": 1.50, \"a\": [1e2, -0.0, 9007199254740993] }").expect("valid");
+        assert_eq!(a.as_str(), "{\"a\":[100.0,-0.0,9007199254740993],\"b\":1.5}");
+        assert_eq!(Json::parse(a.as_str()).expect("canonical text is valid"), a);
+    }
+
+    #[test]
+    fn numbers_that_would_change_are_refused() {
+        for bad in ["9223372036854775808", "-9223372036854775809", "1e400", "0.1000000000000000055", "1.00000000000000001", "-0"] {
+            let error = Json::parse(&format!("{{\"n\":{bad}}}")).expect_err(bad);
+            assert!(error.message().contains(bad), "{error}");
+        }
+        for good in ["9223372036854775807", "-9223372036854775808", "0.1", "1e-7", "5e-324", "1.7976931348623157e308", "0", "0.0", "1E+2", "100.00"] {
+            Json::parse(&format!("[{good}]")).expect(good);
+        }
+        assert!(Json::of(&u64::MAX).is_err());
+        assert!(Json::parse("[\"1e999 is text\"]").is_ok());
+    }
+
+    #[test]
+    fn depth_and_nul() {
+        let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert!(Json::parse(&deep(64)).is_ok());
+        assert!(Json::parse(&deep(65)).expect_err("65").message().contains("64 levels"));
+        assert!(Json::parse(&deep(5_000)).expect_err("5000").message().contains("64 levels"));
+        assert!(Json::parse("{\"a\":\"x\\u0000\"}").expect_err("nul").message().contains("NUL"));
+        assert!(Json::parse("{\"a\\u0000\":1}").is_err());
+    }
+}
