@@ -1,1 +1,6 @@
-//! placeholder
+//! The public conformance suite: what every Millpond engine promises, as clauses that try to break it.
+
+pub mod clauses;
+mod suite;
+
+pub use suite::{BoxFuture, Clause, Failure, Ground, Place, Verdict};

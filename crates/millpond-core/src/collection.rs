@@ -106,7 +106,11 @@ impl CollectionSpec {
                     .with_next("write it like /a/b"));
             }
             if self.fields[..i].iter().any(|f| f.name == field.name) {
-                return Err(Error::invalid(format!("field {:?} of collection {:?} is declared twice", field.name, self.name.as_str())));
+                return Err(Error::invalid(format!(
+                    "field {:?} of collection {:?} is declared twice",
+                    field.name,
+                    self.name.as_str()
+                )));
             }
         }
         for index in &self.indexes {
@@ -220,7 +224,12 @@ impl Field {
 
     fn mismatch(&self, found: &Value) -> Error {
         let shown: String = found.to_string().chars().take(60).collect();
-        Error::invalid(format!("field {:?} is declared {} at {}, but the document holds {shown}", self.name, self.kind.as_str(), self.path))
+        Error::invalid(format!(
+            "field {:?} is declared {} at {}, but the document holds {shown}",
+            self.name,
+            self.kind.as_str(),
+            self.path
+        ))
     }
 }
 

@@ -300,8 +300,11 @@ impl Commit {
 fn check_sizes(commit: &Commit) -> Result<()> {
     let operations = commit.operations();
     if operations > limits::COMMIT_OPERATIONS {
-        return Err(Error::invalid(format!("the commit has {operations} operations; the limit is {}", limits::COMMIT_OPERATIONS))
-            .with_next("split it"));
+        return Err(Error::invalid(format!(
+            "the commit has {operations} operations; the limit is {}",
+            limits::COMMIT_OPERATIONS
+        ))
+        .with_next("split it"));
     }
     if let Some(by) = &commit.by {
         if by.len() > limits::INDEXED_TEXT_BYTES || by.chars().any(char::is_control) {

@@ -138,11 +138,8 @@ fn record_text(record: &Record, options: DigestOptions) -> Result<String> {
 fn event_text(event: &Event, options: DigestOptions) -> Result<String> {
     let labels = Json::of(&event.labels)?;
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
-    let (time, data) = if options.content_only {
-        (0, timeless(&event.data)?)
-    } else {
-        (event.time.as_micros(), event.data.clone())
-    };
+    let (time, data) =
+        if options.content_only { (0, timeless(&event.data)?) } else { (event.time.as_micros(), event.data.clone()) };
     Ok(format!(
         "event\n{}\n{}\n{}\n{}\n{time}\n{}\n{}\n{}\n{labels}\n{data}",
         event.stream,

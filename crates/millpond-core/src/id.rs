@@ -49,9 +49,8 @@ impl CommitId {
     /// # Errors
     /// `Invalid` when it is not a UUIDv7.
     pub fn parse(text: &str) -> Result<Self> {
-        let id = Uuid::parse_str(text).map_err(|e| {
-            Error::invalid(format!("commit id {text:?} is not a UUID")).with_source(e).with_next("use a UUIDv7")
-        })?;
+        let id = Uuid::parse_str(text)
+            .map_err(|e| Error::invalid(format!("commit id {text:?} is not a UUID")).with_source(e).with_next("use a UUIDv7"))?;
         Self::from_uuid(id)
     }
 

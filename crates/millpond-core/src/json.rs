@@ -163,8 +163,12 @@ fn check_text(s: &str) -> Result<()> {
 }
 
 fn number_out_of_range(token: &str) -> Error {
-    Error::invalid(format!("the number {token} does not fit 64-bit integers ({}..={}) nor a 64-bit float without loss", i64::MIN, i64::MAX))
-        .with_next("send it as a string")
+    Error::invalid(format!(
+        "the number {token} does not fit 64-bit integers ({}..={}) nor a 64-bit float without loss",
+        i64::MIN,
+        i64::MAX
+    ))
+    .with_next("send it as a string")
 }
 
 /// Looks at every number of JSON text before a parser can round it.
@@ -244,11 +248,23 @@ mod tests {
 
     #[test]
     fn numbers_that_would_change_are_refused() {
-        for bad in ["9223372036854775808", "-9223372036854775809", "1e400", "0.1000000000000000055", "1.00000000000000001", "-0"] {
+        for bad in ["9223372036854775808", "-9223372036854775809", "1e400", "0.1000000000000000055", "1.00000000000000001", "-0"]
+        {
             let error = Json::parse(&format!("{{\"n\":{bad}}}")).expect_err(bad);
             assert!(error.message().contains(bad), "{error}");
         }
-        for good in ["9223372036854775807", "-9223372036854775808", "0.1", "1e-7", "5e-324", "1.7976931348623157e308", "0", "0.0", "1E+2", "100.00"] {
+        for good in [
+            "9223372036854775807",
+            "-9223372036854775808",
+            "0.1",
+            "1e-7",
+            "5e-324",
+            "1.7976931348623157e308",
+            "0",
+            "0.0",
+            "1E+2",
+            "100.00",
+        ] {
             Json::parse(&format!("[{good}]")).expect(good);
         }
         assert!(Json::of(&u64::MAX).is_err());

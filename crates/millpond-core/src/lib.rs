@@ -57,6 +57,6 @@ pub use position::{Cursor, Position};
 pub use query::{Damaged, Direction, Filter, Group, KEY_FIELD, Page, PageCursor, Query};
 pub use record::{Deleted, Document, Record, Versioned};
 pub use store::Store;
-pub use subscribe::{Delivery, StartAt, Pace, Subscription};
+pub use subscribe::{Delivery, Pace, StartAt, Subscription};
 pub use time::{Host, ManualHost, SystemHost, Timestamp};
 pub use typed::{Records, TypedQuery};

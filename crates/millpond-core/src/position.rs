@@ -84,9 +84,9 @@ impl std::str::FromStr for Cursor {
             Some((n, s)) => (n, Some(s.to_owned())),
             None => (text, None),
         };
-        let position = number
-            .parse()
-            .map_err(|_| Error::invalid(format!("{text:?} is not a cursor")).with_next("pass one that a feed gave out, or a number"))?;
+        let position = number.parse().map_err(|_| {
+            Error::invalid(format!("{text:?} is not a cursor")).with_next("pass one that a feed gave out, or a number")
+        })?;
         Ok(Self { position: Position(position), store })
     }
 }

@@ -236,16 +236,25 @@ fn resolve_filter(filter: &Filter, collection: &CollectionName, spec: Option<&Co
     let cannot = |what: &str| Error::invalid(format!("{what:?} cannot be asked of field {field:?}, which is {}", kind.as_str()));
     let coerce = |value: &Scalar| {
         let shown = value.to_json();
-        value.clone().coerce(kind).ok_or_else(|| Error::invalid(format!("{shown} is no value for field {field:?}, which is {}", kind.as_str())))
+        value
+            .clone()
+            .coerce(kind)
+            .ok_or_else(|| Error::invalid(format!("{shown} is no value for field {field:?}, which is {}", kind.as_str())))
     };
     let is_set = kind == FieldKind::TextSet;
     let is_text = kind == FieldKind::Text;
     Ok(match filter {
-        Filter::Eq(..) | Filter::OneOf(..) | Filter::Range(..) if is_set => return Err(cannot("equals or range").with_next("use has")),
+        Filter::Eq(..) | Filter::OneOf(..) | Filter::Range(..) if is_set => {
+            return Err(cannot("equals or range").with_next("use has"));
+        }
         Filter::Eq(f, v) => Filter::Eq(f.clone(), coerce(v)?),
         Filter::OneOf(f, values) => {
             if values.len() > limits::ONE_OF_VALUES {
-                return Err(Error::invalid(format!("{} values in one filter; the limit is {}", values.len(), limits::ONE_OF_VALUES)));
+                return Err(Error::invalid(format!(
+                    "{} values in one filter; the limit is {}",
+                    values.len(),
+                    limits::ONE_OF_VALUES
+                )));
             }
             Filter::OneOf(f.clone(), values.iter().map(coerce).collect::<Result<_>>()?)
         }
@@ -292,7 +301,8 @@ impl std::fmt::Display for PageCursor {
 impl std::str::FromStr for PageCursor {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::invalid(format!("{text:?} is not a page cursor")).with_next("pass the one the page before gave out");
+        let wrong =
+            || Error::invalid(format!("{text:?} is not a page cursor")).with_next("pass the one the page before gave out");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| wrong().with_source(e))?;
         serde_json::from_slice(&bytes).map_err(|e| wrong().with_source(e))
     }

@@ -147,9 +147,8 @@ impl Commit {
                 check_part(part, i, item)?;
             }
         }
-        let raw: RawCommit = serde_json::from_value(value).map_err(|e| {
-            Error::invalid("not a commit").with_source(e).with_next("see docs/raw-commit.md for the format")
-        })?;
+        let raw: RawCommit = serde_json::from_value(value)
+            .map_err(|e| Error::invalid("not a commit").with_source(e).with_next("see docs/raw-commit.md for the format"))?;
         raw.into_commit()
     }
 }
@@ -161,11 +160,7 @@ fn check_part(part: &str, index: usize, item: &Value) -> Result<()> {
     } else {
         r#"{"put": [C, K], "value": …}, {"delete": [C, K]} or {"merge": [C, K], "add"|"min"|"max"|"set"|"set_if_absent": {POINTER: …}}"#
     };
-    let ok = if part == "expect" {
-        RawExpect::deserialize(item).is_ok()
-    } else {
-        RawWrite::deserialize(item).is_ok()
-    };
+    let ok = if part == "expect" { RawExpect::deserialize(item).is_ok() } else { RawWrite::deserialize(item).is_ok() };
     if ok {
         return Ok(());
     }
@@ -257,7 +252,12 @@ impl Conflict {
     /// Which expectation failed and what was found, in the words of the raw format.
     pub fn to_json(&self) -> Value {
         let message = self.to_string();
-        let json = ConflictJson { expectation: self.index, expected: expected(&self.expected), found: found(&self.found), message: &message };
+        let json = ConflictJson {
+            expectation: self.index,
+            expected: expected(&self.expected),
+            found: found(&self.found),
+            message: &message,
+        };
         serde_json::to_value(json).unwrap_or_default()
     }
 }
@@ -284,4 +284,3 @@ fn found(found: &Found) -> Value {
         Found::NoLease => serde_json::json!({"held": false}),
     }
 }
-

@@ -15,7 +15,7 @@ use crate::outcome::{Outcome, Receipt};
 use crate::position::{Cursor, Position};
 use crate::query::{Page, Query};
 use crate::record::{Document, Record};
-use crate::subscribe::{StartAt, Pace, Subscription};
+use crate::subscribe::{Pace, StartAt, Subscription};
 use crate::time::{Host, Timestamp};
 use crate::typed::Records;
 

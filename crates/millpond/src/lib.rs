@@ -1,1 +1,27 @@
-//! placeholder
+//! Millpond: the state layer that a workflow engine would otherwise write itself.
+//!
+//! ```
+//! # async fn demo() -> millpond::Result<()> {
+//! let pond = millpond::open("memory:").await?;
+//! let receipt = pond.commit(
+//!     millpond::Commit::new()
+//!         .expect_absent("tenants", "t1")?
+//!         .put("tenants", "t1", &serde_json::json!({"plan": "pro"}))?
+//!         .append("audit", millpond::NewEvent::of("tenant.created", &"t1")?)?,
+//! ).await?;
+//! assert_eq!(receipt.revisions, [1]);
+//! # Ok(()) }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(demo()).unwrap();
+//! ```
+//!
+//! [`Pond`] opens a place and gives access to the domains; [`blocking`] is the same for synchronous callers.
+
+#[macro_use]
+mod bridge;
+pub mod blocking;
+mod open;
+mod pond;
+
+pub use millpond_core::*;
+pub use open::{OpenOptions, open};
+pub use pond::Pond;

@@ -255,7 +255,8 @@ impl Work {
                 streams.push(stream_mutation(name, before, &current, position, self.now));
             }
         }
-        let events = self.events.into_iter().filter_map(|event| Some(EventMutation { stream: *index.get(&event.stream)?, event }));
+        let events =
+            self.events.into_iter().filter_map(|event| Some(EventMutation { stream: *index.get(&event.stream)?, event }));
         let changed = !self.receipts.is_empty();
         Mutations {
             records,

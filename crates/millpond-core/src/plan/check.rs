@@ -34,9 +34,8 @@ pub(super) fn replay(prepared: &PreparedCommit, stored: &StoredReceipt) -> Resul
 pub(super) fn namespace(head: &NamespaceHead) -> Result<()> {
     match &head.status {
         NamespaceStatus::Open => Ok(()),
-        NamespaceStatus::Frozen => {
-            Err(Error::unavailable("the namespace is frozen: it takes no commits").with_next("open it again, or wait until somebody does"))
-        }
+        NamespaceStatus::Frozen => Err(Error::unavailable("the namespace is frozen: it takes no commits")
+            .with_next("open it again, or wait until somebody does")),
         NamespaceStatus::MovedTo(place) => {
             Err(Error::unavailable(format!("the namespace has moved to {place}")).with_next("open it there"))
         }
@@ -56,8 +55,11 @@ pub(super) fn id_age(id: CommitId, head: &NamespaceHead, now: Timestamp) -> Resu
         .with_next("read whether the commit's effects are there; if not, send it under a new id"));
     }
     if id.time() > now.plus(DAY) {
-        return Err(Error::invalid(format!("commit id {id} was made at {}, a day or more ahead of the store's clock ({now})", id.time()))
-            .with_next("set the clock of the machine that made it"));
+        return Err(Error::invalid(format!(
+            "commit id {id} was made at {}, a day or more ahead of the store's clock ({now})",
+            id.time()
+        ))
+        .with_next("set the clock of the machine that made it"));
     }
     Ok(())
 }
@@ -101,8 +103,10 @@ pub(super) fn may_write(commit: &Commit, id: &RecordId, spec: Option<&Collection
             .with_next("acquire, renew or release the lease"));
     }
     if spec.is_some_and(|s| s.owned) && !commit.trusted {
-        return Err(Error::invalid(format!("collection {name:?} belongs to one of Millpond's domains; raw commits into it are refused"))
-            .with_next("use that domain's own operations, or a collection of your own"));
+        return Err(Error::invalid(format!(
+            "collection {name:?} belongs to one of Millpond's domains; raw commits into it are refused"
+        ))
+        .with_next("use that domain's own operations, or a collection of your own"));
     }
     Ok(())
 }

@@ -1,0 +1,67 @@
+//! The same pond for synchronous callers.
+//!
+//! A call runs to its end on the caller's own thread: a lone caller pays for no hop. Inside an async runtime every
+//! call answers with an error, never with a panic or a deadlock.
+
+use millpond_core::{Commit, Outcome, Receipt, Record, Result};
+
+use crate::bridge::Bridge;
+
+/// Opens the `default` namespace of a place. See [`crate::open`].
+///
+/// # Errors
+/// As [`crate::open`]; `Invalid` when called inside an async runtime.
+pub fn open(url: &str) -> Result<Pond> {
+    open_with(crate::OpenOptions::default(), url)
+}
+
+/// Opens a place with options.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(options: crate::OpenOptions, url: &str) -> Result<Pond> {
+    let bridge = Bridge::new()?;
+    let pond = bridge.run(options.open(url))?.inline();
+    Ok(Pond { pond, bridge })
+}
+
+/// One open namespace with its domains, for synchronous callers.
+#[derive(Debug, Clone)]
+pub struct Pond {
+    pond: crate::Pond,
+    bridge: Bridge,
+}
+
+impl Pond {
+    /// Commits; a failed expectation is an error.
+    ///
+    /// # Errors
+    /// As [`crate::Pond::commit`].
+    pub fn commit(&self, commit: Commit) -> Result<Receipt> {
+        self.bridge.run(self.pond.commit(commit))
+    }
+
+    /// Commits; a failed expectation is a value.
+    ///
+    /// # Errors
+    /// As [`crate::Pond::try_commit`].
+    pub fn try_commit(&self, commit: Commit) -> Result<Outcome> {
+        self.bridge.run(self.pond.try_commit(commit))
+    }
+
+    /// A record by key.
+    ///
+    /// # Errors
+    /// As [`crate::Store::get`].
+    pub fn get(&self, collection: &str, key: &str) -> Result<Option<Record>> {
+        self.bridge.run(self.pond.store().get(collection, key))
+    }
+
+    /// Finishes what is under way and lets go of the store's files.
+    ///
+    /// # Errors
+    /// As [`crate::Pond::close`].
+    pub fn close(&self) -> Result<()> {
+        self.bridge.run(self.pond.close())
+    }
+}

@@ -1,0 +1,174 @@
+//! Opening a place by its URL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millpond_core::{Engine, Error, ErrorKind, Front, Host, Namespace, QueueLimits, Result, Store, SystemHost};
+
+use crate::Pond;
+
+/// How to open a place.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    namespace: Namespace,
+    host: Arc<dyn Host>,
+    queue: QueueLimits,
+    create: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { namespace: Namespace::default(), host: Arc::new(SystemHost), queue: QueueLimits::default(), create: true }
+    }
+}
+
+/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, or `memory:`.
+///
+/// A path without a scheme is a folder that holds a SQLite store; it is made if it does not exist.
+///
+/// # Errors
+/// `Invalid` for an unknown scheme or parameter, `Unavailable` when the place cannot be opened.
+pub async fn open(url: &str) -> Result<Pond> {
+    OpenOptions::default().open(url).await
+}
+
+impl OpenOptions {
+    /// The usual options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which namespace; `default` if not said.
+    #[must_use]
+    pub fn namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    /// Another clock and randomness.
+    #[must_use]
+    pub fn host(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// Other limits of the commit queue.
+    #[must_use]
+    pub fn queue(mut self, queue: QueueLimits) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    /// Whether a store that does not exist is made. If not, opening one is `NotFound`.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Opens the place.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn open(self, url: &str) -> Result<Pond> {
+        let engine = self.engine(url).await?;
+        self.open_engine(engine).await
+    }
+
+    /// Opens an engine that is there already.
+    ///
+    /// # Errors
+    /// `NotFound` when the namespace does not exist.
+    pub async fn open_engine(self, engine: Arc<dyn Engine>) -> Result<Pond> {
+        let front = Arc::new(Front::with_limits(engine, self.queue));
+        Pond::new(Store::open(front, self.namespace).await?).await
+    }
+
+    /// The engine of a place, without opening a namespace.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn engine(&self, url: &str) -> Result<Arc<dyn Engine>> {
+        match Place::parse(url)? {
+            #[cfg(feature = "sqlite")]
+            Place::Sqlite(path) => {
+                let options = millpond_sqlite::SqliteOptions { host: Arc::clone(&self.host), create: self.create };
+                Ok(Arc::new(millpond_sqlite::SqliteEngine::open(path, options).await?))
+            }
+            #[cfg(feature = "sqlite")]
+            Place::Memory => {
+                let options = millpond_sqlite::SqliteOptions { host: Arc::clone(&self.host), create: true };
+                Ok(Arc::new(millpond_sqlite::SqliteEngine::memory(options).await?))
+            }
+            #[cfg(not(feature = "sqlite"))]
+            place => Err(Error::new(ErrorKind::Unsupported, format!("this program was built without a backend for {place:?}"))
+                .with_next("build it with the feature `sqlite`")),
+        }
+    }
+}
+
+/// A place a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Sqlite(PathBuf),
+    Memory,
+}
+
+/// The store's file inside a folder.
+const FOLDER_FILE: &str = "millpond.db";
+
+impl Place {
+    fn parse(url: &str) -> Result<Self> {
+        let (scheme, rest) = match url.split_once(':') {
+            // One letter before a colon is a drive, not a scheme.
+            Some((scheme, rest)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+') => {
+                (scheme, rest)
+            }
+            _ => ("", url),
+        };
+        if let Some((_, parameters)) = rest.split_once('?') {
+            if !scheme.is_empty() {
+                return Err(Error::invalid(format!("{url:?}: unknown parameter {parameters:?}"))
+                    .with_next(format!("{scheme}: takes no parameters")));
+            }
+        }
+        match scheme {
+            "" if rest.is_empty() => {
+                Err(Error::invalid("the store's place is empty").with_next("give a folder, sqlite:FILE or memory:"))
+            }
+            "" => Ok(Self::Sqlite(PathBuf::from(rest).join(FOLDER_FILE))),
+            "sqlite" => {
+                let path = rest.strip_prefix("//").unwrap_or(rest);
+                if path.is_empty() {
+                    return Err(Error::invalid(format!("{url:?} names no file")).with_next("write sqlite:./millpond.db"));
+                }
+                Ok(Self::Sqlite(PathBuf::from(path)))
+            }
+            "memory" if rest.is_empty() => Ok(Self::Memory),
+            "memory" => Err(Error::invalid(format!("{url:?}: memory: takes nothing after the colon"))),
+            "postgres" | "postgresql" | "nats" | "redis" | "s3" | "file" | "http" | "https" => {
+                Err(Error::new(ErrorKind::Unsupported, format!("{scheme}: stores are not part of this version"))
+                    .with_next("use a folder, sqlite:FILE or memory:"))
+            }
+            other => Err(Error::invalid(format!("{url:?}: there is no scheme {other:?}"))
+                .with_next("use a folder, sqlite:FILE or memory:")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        assert_eq!(Place::parse("./x").expect("folder"), Place::Sqlite("./x/millpond.db".into()));
+        assert_eq!(Place::parse("sqlite:./a.db").expect("file"), Place::Sqlite("./a.db".into()));
+        assert_eq!(Place::parse("sqlite:///a.db").expect("file"), Place::Sqlite("/a.db".into()));
+        assert_eq!(Place::parse("memory:").expect("memory"), Place::Memory);
+        for bad in ["", "sqlite:", "memory:x", "sqlite:a.db?x=1", "foo:bar"] {
+            assert_eq!(Place::parse(bad).expect_err(bad).kind(), ErrorKind::Invalid, "{bad}");
+        }
+        assert_eq!(Place::parse("postgres://x/y").expect_err("later").kind(), ErrorKind::Unsupported);
+    }
+}

@@ -1,0 +1,72 @@
+//! An open place: one namespace, and the domains on it.
+
+use millpond_core::{Commit, Document, Outcome, Receipt, Records, Result, Selector, StartAt, Store, Subscription};
+
+/// One open namespace with its domains. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pond {
+    store: Store,
+}
+
+impl Pond {
+    /// Declares the domains' collections and opens the pond.
+    ///
+    /// # Errors
+    /// `Invalid` when the store was written by a newer version.
+    pub async fn new(store: Store) -> Result<Self> {
+        store.declare(&crate::pond::collections()?).await?;
+        Ok(Self { store })
+    }
+
+    /// The same pond for a caller without a runtime; see [`crate::blocking`].
+    pub(crate) fn inline(&self) -> Self {
+        Self { store: self.store.inline() }
+    }
+
+    /// The store behind: raw commits, queries and feeds.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Commits; a failed expectation is an error.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn commit(&self, commit: Commit) -> Result<Receipt> {
+        self.store.commit(commit).await
+    }
+
+    /// Commits; a failed expectation is a value.
+    ///
+    /// # Errors
+    /// As [`Store::try_commit`].
+    pub async fn try_commit(&self, commit: Commit) -> Result<Outcome> {
+        self.store.try_commit(commit).await
+    }
+
+    /// Documents of one's own.
+    ///
+    /// # Errors
+    /// As [`Store::declare`].
+    pub async fn collection<T: Document>(&self) -> Result<Records<T>> {
+        self.store.collection().await
+    }
+
+    /// A live feed.
+    pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
+        self.store.subscribe(selector, start)
+    }
+
+    /// Finishes what is under way and lets go of the store's files.
+    ///
+    /// # Errors
+    /// What the engine fails with.
+    pub async fn close(&self) -> Result<()> {
+        self.store.engine().close().await
+    }
+}
+
+/// Every domain's declarations. They are made when a pond is opened, so that raw commits can never get there first.
+fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
+    [millpond_core::LEASES].iter().map(millpond_core::Collection::spec).collect()
+}
