@@ -1,0 +1,111 @@
+//! The steps of the reference engine that a broken engine may take differently. Each default is the honest one.
+
+use std::cmp::Ordering;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use millpond_core::plan::{Mutations, Plan, State, StoredReceipt};
+use millpond_core::{Catalog, Change, FieldValue, Filter, Host, Namespace, Position, PreparedCommit, Query, Scalar};
+
+use super::data::NamespaceData;
+use super::records::{self, Row};
+
+/// Where engines go wrong, a method for each place. An engine that overrides one differs in one rule.
+#[async_trait]
+pub trait Steps: Debug + Send + Sync {
+    /// The batch as the engine understood it.
+    fn batch(&self, batch: Vec<PreparedCommit>, _catalog: &Catalog, _host: &dyn Host) -> Vec<PreparedCommit> {
+        batch
+    }
+
+    /// Positions given out before the batch is decided, if the engine does such a thing.
+    fn reserve(&self, _data: &mut NamespaceData, _batch: &[PreparedCommit]) -> Option<Position> {
+        None
+    }
+
+    /// Whether the state is loaded before the lock that applies it is taken.
+    fn loads_early(&self) -> bool {
+        false
+    }
+
+    /// Time lost while no lock is held.
+    async fn pause(&self, _batch: &[PreparedCommit]) {}
+
+    /// The state as the plan will see it.
+    fn loaded(&self, _state: &mut State, _reserved: Option<Position>) {}
+
+    /// The plan as it will be applied and told.
+    fn planned(&self, _batch: &[PreparedCommit], _plan: &mut Plan, _data: &mut NamespaceData) {}
+
+    /// The part of the changes that is applied later, under another lock.
+    fn split(&self, _mutations: &mut Mutations) -> Option<Mutations> {
+        None
+    }
+
+    /// Whether a receipt is kept.
+    fn remembers(&self, _receipt: &StoredReceipt) -> bool {
+        true
+    }
+
+    /// Whether rows from before a declaration are filled in.
+    fn backfills(&self) -> bool {
+        true
+    }
+
+    /// Whether a purge remembers the revisions, positions and ids it forgets.
+    fn raises_floors(&self) -> bool {
+        true
+    }
+
+    /// Whether a value meets a condition.
+    fn takes(&self, filter: &Filter, value: &FieldValue) -> bool {
+        records::takes(filter, value)
+    }
+
+    /// The rows, before they are sorted.
+    fn before_sorting(&self, _rows: &mut Vec<Row>, _query: &Query) {}
+
+    /// The order of two values.
+    fn compare(&self, a: Option<&Scalar>, b: Option<&Scalar>) -> Ordering {
+        records::compare(a, b)
+    }
+
+    /// Whether a row comes after a cursor: by value and key, and by value alone.
+    fn beyond(&self, by_value_and_key: Ordering, _by_value: Ordering) -> bool {
+        by_value_and_key == Ordering::Greater
+    }
+
+    /// The changes after a cursor, before they are cut into a page.
+    fn feed(&self, _changes: &mut Vec<Change>) {}
+
+    /// Whether a cursor before something forgotten is refused.
+    fn expires_cursors(&self) -> bool {
+        true
+    }
+
+    /// Whether a hint ever comes.
+    fn hints(&self) -> bool {
+        true
+    }
+
+    /// Whether streams are listed.
+    fn lists_streams(&self) -> bool {
+        true
+    }
+
+    /// Whether deleting a namespace asks for its store id.
+    fn confirms_delete(&self) -> bool {
+        true
+    }
+
+    /// The store id of a new namespace.
+    fn store_id(&self, _namespace: &Namespace, fresh: String) -> String {
+        fresh
+    }
+}
+
+/// Takes every step as it should be taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Honest;
+
+impl Steps for Honest {}
