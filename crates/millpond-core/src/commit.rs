@@ -25,6 +25,9 @@ pub enum Expectation {
     Exists(RecordId),
     /// The record is at this revision.
     Revision(RecordId, u64),
+    /// The integer at this JSON pointer of the record is at most this: a quota the store checks. An absent record,
+    /// or nothing at the pointer, counts as 0.
+    AtMost(RecordId, String, i64),
     /// The stream's last sequence is this one (0: nothing was ever appended).
     StreamAt(StreamName, u64),
     /// The lease still carries this token: the fence.
@@ -469,6 +472,12 @@ fn feed_expectation(f: &mut Feeder, expectation: &Expectation) {
             f.tag(4);
             f.text(s.as_str());
             f.number(*n);
+        }
+        Expectation::AtMost(r, pointer, n) => {
+            f.tag(6);
+            f.record(r);
+            f.text(pointer);
+            f.number(n.cast_unsigned());
         }
         Expectation::Lease(k, n) => {
             f.tag(5);

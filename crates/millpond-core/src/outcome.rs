@@ -157,6 +157,9 @@ impl fmt::Display for Conflict {
             Expected::Stated(Expectation::Absent(r)) | Expected::CreateOnly(r) => write!(f, "{r} was expected not to exist")?,
             Expected::Stated(Expectation::Exists(r)) => write!(f, "{r} was expected to exist")?,
             Expected::Stated(Expectation::Revision(r, n)) => write!(f, "{r} was expected at revision {n}")?,
+            Expected::Stated(Expectation::AtMost(r, pointer, n)) => {
+                write!(f, "{r} was expected to hold at most {n} at {pointer}")?
+            }
             Expected::Stated(Expectation::StreamAt(s, n)) => write!(f, "stream {s} was expected at sequence {n}")?,
             Expected::Stated(Expectation::Lease(k, n)) => write!(f, "lease {k} was expected to carry token {n}")?,
             Expected::Open(s) => write!(f, "stream {s} was expected to be open")?,

@@ -54,6 +54,7 @@ enum RawIs {
     Absent,
     Exists,
     Revision(u64),
+    AtMost(String, i64),
 }
 
 #[derive(Deserialize)]
@@ -156,7 +157,7 @@ impl Commit {
 /// Says which part of the commit is wrong; an untagged enum alone would only say that none matched.
 fn check_part(part: &str, index: usize, item: &Value) -> Result<()> {
     let known = if part == "expect" {
-        r#"{"record": [C, K], "is": "absent" | "exists" | {"revision": N}}, {"stream": S, "at": N} or {"lease": L, "token": N}"#
+        r#"{"record": [C, K], "is": "absent" | "exists" | {"revision": N} | {"at_most": [POINTER, N]}}, {"stream": S, "at": N} or {"lease": L, "token": N}"#
     } else {
         r#"{"put": [C, K], "value": …}, {"delete": [C, K]} or {"merge": [C, K], "add"|"min"|"max"|"set"|"set_if_absent": {POINTER: …}}"#
     };
@@ -200,6 +201,7 @@ impl RawExpect {
                     RawIs::Absent => Expectation::Absent(id),
                     RawIs::Exists => Expectation::Exists(id),
                     RawIs::Revision(n) => Expectation::Revision(id, n),
+                    RawIs::AtMost(pointer, n) => Expectation::AtMost(id, pointer, n),
                 }
             }
             Self::Stream(RawExpectStream { stream, at }) => Expectation::StreamAt(StreamName::new(stream)?, at),
@@ -268,6 +270,7 @@ fn expected(expected: &Expected) -> Value {
         Expected::Stated(Expectation::Absent(r)) | Expected::CreateOnly(r) => record(r, "absent".into()),
         Expected::Stated(Expectation::Exists(r)) => record(r, "exists".into()),
         Expected::Stated(Expectation::Revision(r, n)) => record(r, serde_json::json!({ "revision": n })),
+        Expected::Stated(Expectation::AtMost(r, pointer, n)) => record(r, serde_json::json!({ "at_most": [pointer, n] })),
         Expected::Stated(Expectation::StreamAt(s, n)) => serde_json::json!({"stream": s, "at": n}),
         Expected::Stated(Expectation::Lease(k, n)) => serde_json::json!({"lease": k, "token": n}),
         Expected::Open(s) => serde_json::json!({"stream": s, "is": "open"}),

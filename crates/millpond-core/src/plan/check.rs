@@ -79,6 +79,13 @@ pub(super) fn expectation(scratch: &Scratch<'_>, index: usize, expectation: &Exp
             Current::Live { revision, .. } if revision == *expected => return Ok(()),
             current => current.found(),
         },
+        Expectation::AtMost(id, pointer, most) => {
+            let current = scratch.record(id);
+            if quota_used(id, pointer, current.value()?.as_ref())? <= *most {
+                return Ok(());
+            }
+            current.found()
+        }
         Expectation::StreamAt(name, expected) => {
             let stream = scratch.stream(name);
             if stream.head == *expected {
@@ -95,6 +102,17 @@ pub(super) fn expectation(scratch: &Scratch<'_>, index: usize, expectation: &Exp
     Err(Conflict { index: Some(index), expected: Expected::Stated(expectation.clone()), found }.into())
 }
 
+/// The integer a quota is about; nothing there counts as 0.
+fn quota_used(id: &RecordId, pointer: &str, document: Option<&serde_json::Value>) -> Result<i64> {
+    match document.and_then(|d| d.pointer(pointer)) {
+        None | Some(serde_json::Value::Null) => Ok(0),
+        Some(value) => value.as_i64().ok_or_else(|| {
+            let shown: String = value.to_string().chars().take(40).collect();
+            Error::invalid(format!("the value of {id} at {pointer:?} is {shown}, not an integer: it cannot be a quota"))
+        }),
+    }
+}
+
 /// Owned collections take writes only from the code that owns them; leases only lease writes.
 pub(super) fn may_write(commit: &Commit, id: &RecordId, spec: Option<&CollectionSpec>) -> Result<()> {
     let name = id.collection.as_str();
@@ -109,4 +127,20 @@ pub(super) fn may_write(commit: &Commit, id: &RecordId, spec: Option<&Collection
         .with_next("use that domain's own operations, or a collection of your own"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_quota_counts_what_is_absent_as_zero_and_refuses_what_is_no_integer() {
+        let id = RecordId::new("jobs", "a").expect("names");
+        let used = |doc: Option<serde_json::Value>| quota_used(&id, "/open", doc.as_ref());
+        assert_eq!(used(None).expect("absent record"), 0);
+        assert_eq!(used(Some(json!({}))).expect("absent value"), 0);
+        assert_eq!(used(Some(json!({"open": 7}))).expect("integer"), 7);
+        assert_eq!(used(Some(json!({"open": "7"}))).expect_err("text").kind(), crate::ErrorKind::Invalid);
+    }
 }

@@ -10,7 +10,7 @@ use crate::name::{CollectionName, Key, RecordId, StreamName};
 /// Everything a batch touches, each thing once, in one order for all engines (so that row locks cannot deadlock).
 #[derive(Debug, Default)]
 pub struct Touched {
-    /// Records; `true` where the document itself is needed (merges, leases).
+    /// Records; `true` where the document itself is needed (merges, leases, quotas).
     pub records: BTreeMap<RecordId, bool>,
     /// Streams.
     pub streams: BTreeSet<StreamName>,
@@ -41,6 +41,7 @@ impl Touched {
         for expectation in &commit.expect {
             match expectation {
                 Expectation::Absent(r) | Expectation::Exists(r) | Expectation::Revision(r, _) => self.record(r.clone(), false),
+                Expectation::AtMost(r, ..) => self.record(r.clone(), true),
                 Expectation::StreamAt(s, _) => {
                     self.streams.insert(s.clone());
                 }
