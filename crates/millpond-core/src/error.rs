@@ -149,6 +149,13 @@ impl Error {
         self
     }
 
+    /// Says the same in a domain's own words; kind, facts and the failed expectation stay.
+    #[must_use]
+    pub fn saying(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// Adds a named fact (`collection=runs`).
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {

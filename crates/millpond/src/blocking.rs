@@ -7,6 +7,8 @@ use millpond_core::{Commit, Outcome, Receipt, Record, Result};
 
 use crate::bridge::Bridge;
 
+pub use crate::runs::blocking::Runs;
+
 /// Opens the `default` namespace of a place. See [`crate::open`].
 ///
 /// # Errors
@@ -55,6 +57,11 @@ impl Pond {
     /// As [`crate::Store::get`].
     pub fn get(&self, collection: &str, key: &str) -> Result<Option<Record>> {
         self.bridge.run(self.pond.store().get(collection, key))
+    }
+
+    /// Runs; see [`crate::Pond::runs`].
+    pub fn runs(&self) -> Runs {
+        Runs::new(self.pond.runs(), self.bridge.clone())
     }
 
     /// Finishes what is under way and lets go of the store's files.

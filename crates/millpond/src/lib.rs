@@ -21,7 +21,12 @@ mod bridge;
 pub mod blocking;
 mod open;
 mod pond;
+mod runs;
+mod text;
 
 pub use millpond_core::*;
 pub use open::{OpenOptions, open};
 pub use pond::Pond;
+pub use runs::{
+    Action, NewRun, Run, RunConfig, RunCounters, RunEnd, RunFilter, RunKey, RunOrder, RunStatus, Runs, Step, kinds as run_events,
+};

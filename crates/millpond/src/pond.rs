@@ -52,6 +52,11 @@ impl Pond {
         self.store.collection().await
     }
 
+    /// Runs: executions of workflows, with a log that is sealed when they end.
+    pub fn runs(&self) -> crate::Runs {
+        crate::Runs::new(self.store.clone())
+    }
+
     /// A live feed.
     pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
         self.store.subscribe(selector, start)
@@ -68,5 +73,6 @@ impl Pond {
 
 /// Every domain's declarations. They are made when a pond is opened, so that raw commits can never get there first.
 fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
-    [millpond_core::LEASES].iter().map(millpond_core::Collection::spec).collect()
+    let declared = [millpond_core::LEASES, crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION];
+    declared.iter().map(millpond_core::Collection::spec).collect()
 }
