@@ -7,6 +7,7 @@ use millpond_core::{Commit, Outcome, Receipt, Record, Result};
 
 use crate::bridge::Bridge;
 
+pub use crate::locks::blocking::Locks;
 pub use crate::runs::blocking::Runs;
 
 /// Opens the `default` namespace of a place. See [`crate::open`].
@@ -62,6 +63,11 @@ impl Pond {
     /// Runs; see [`crate::Pond::runs`].
     pub fn runs(&self) -> Runs {
         Runs::new(self.pond.runs(), self.bridge.clone())
+    }
+
+    /// The locks.
+    pub fn locks(&self) -> Locks {
+        Locks::new(self.pond.locks(), self.bridge.clone())
     }
 
     /// Finishes what is under way and lets go of the store's files.

@@ -19,11 +19,13 @@
 #[macro_use]
 mod bridge;
 pub mod blocking;
+pub mod locks;
 mod open;
 mod pond;
 mod runs;
 mod text;
 
+pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use millpond_core::*;
 pub use open::{OpenOptions, open};
 pub use pond::Pond;

@@ -57,6 +57,11 @@ impl Pond {
         crate::Runs::new(self.store.clone())
     }
 
+    /// The locks.
+    pub fn locks(&self) -> crate::Locks {
+        crate::Locks::new(self.store.clone())
+    }
+
     /// A live feed.
     pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
         self.store.subscribe(selector, start)
