@@ -1,0 +1,141 @@
+//! Connections: how they are opened, and the pool of readers.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use millpond_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::errors::sql;
+
+/// Readers a process keeps at most.
+const READERS: usize = 8;
+/// Prepared statements a connection keeps.
+const STATEMENTS: usize = 256;
+/// Pages the log may grow before it is written back to the database: 16 MiB.
+const WAL_PAGES: u32 = 4_000;
+
+/// Counts what a steady store must not do.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) opened: AtomicU64,
+    pub(crate) prepared: Arc<AtomicU64>,
+    pub(crate) transactions: AtomicU64,
+}
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub(crate) enum Location {
+    File(PathBuf),
+    Memory,
+}
+
+/// Opens one connection with the settings that its promises need.
+pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = match location {
+        Location::Memory => Connection::open_in_memory().map_err(sql("open"))?,
+        Location::File(path) => {
+            let flags = if create { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
+            Connection::open_with_flags(path, flags).map_err(|e| sql("open")(e).with("path", path.display()))?
+        }
+    };
+    counters.opened.fetch_add(1, Ordering::Relaxed);
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_handler(Some(wait_for_lock)).map_err(sql("open"))?;
+    let pragma = |name: &str, value: &str| connection.pragma_update(None, name, value).map_err(sql("open"));
+    if matches!(location, Location::File(_)) {
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql("open"))?;
+        if !mode.eq_ignore_ascii_case("wal") {
+            return Err(Error::new(ErrorKind::Unsupported, format!("SQLite keeps the journal mode {mode:?}; WAL is needed"))
+                .with_next("put the store on a local disk"));
+        }
+        pragma("synchronous", "FULL")?;
+        pragma("wal_autocheckpoint", &WAL_PAGES.to_string())?;
+    }
+    pragma("cache_size", "-16000")?;
+    pragma("temp_store", "MEMORY")?;
+    // Called when a statement is compiled, and only then: that is how a test sees that none is compiled anew.
+    let prepared = Arc::clone(&counters.prepared);
+    connection
+        .authorizer(Some(move |_: rusqlite::hooks::AuthContext<'_>| {
+            prepared.fetch_add(1, Ordering::Relaxed);
+            rusqlite::hooks::Authorization::Allow
+        }))
+        .map_err(sql("open"))?;
+    Ok(connection)
+}
+
+/// Waits for another process's lock: short sleeps, so that processes take turns, for at most about ten seconds.
+fn wait_for_lock(tries: i32) -> bool {
+    if tries > 20_000 {
+        return false;
+    }
+    std::thread::sleep(Duration::from_micros(if tries < 20 { 100 } else { 500 }));
+    true
+}
+
+/// Reader connections, opened when needed and kept.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Idle>,
+    returned: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    opened: usize,
+}
+
+impl Readers {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), idle: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// Lends a reader; waits for one when all are busy.
+    pub(crate) fn with<T>(&self, counters: &Counters, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let connection = self.take(counters)?;
+        let result = work(&connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.connections.push(connection);
+        drop(idle);
+        self.returned.notify_one();
+        result
+    }
+
+    fn take(&self, counters: &Counters) -> Result<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(connection) = idle.connections.pop() {
+                return Ok(connection);
+            }
+            if idle.opened < READERS {
+                idle.opened += 1;
+                drop(idle);
+                let opened = self.open(counters);
+                if opened.is_err() {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).opened -= 1;
+                }
+                return opened;
+            }
+            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn open(&self, counters: &Counters) -> Result<Connection> {
+        let connection = connect(&Location::File(self.path.clone()), false, counters)?;
+        connection.pragma_update(None, "query_only", "ON").map_err(sql("open"))?;
+        Ok(connection)
+    }
+
+    /// Closes the readers that are not lent.
+    pub(crate) fn close(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.opened -= idle.connections.len();
+        idle.connections.clear();
+    }
+}

@@ -1,0 +1,77 @@
+//! The engine through a store: what one process sees of one file.
+
+use std::sync::Arc;
+
+use millpond_core::{
+    Collection, Commit, Engine, EventFilter, EventQuery, FieldKind, Front, MergeOp, Namespace, NewEvent, Query, Store,
+};
+use millpond_sqlite::{SqliteEngine, SqliteOptions};
+use serde_json::json;
+
+const TASKS: Collection = Collection::new("tasks")
+    .index("state", FieldKind::Text)
+    .index("rank", FieldKind::Integer)
+    .index("tags", FieldKind::TextSet)
+    .index_on(&["state", "rank"]);
+
+async fn open(engine: &SqliteEngine) -> Store {
+    let engine: Arc<dyn Engine> = Arc::new(engine.clone());
+    Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.unwrap()
+}
+
+async fn file() -> (tempfile::TempDir, SqliteEngine) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteEngine::open(folder.path().join("a/b.db"), SqliteOptions::default()).await.unwrap();
+    (folder, engine)
+}
+
+#[tokio::test]
+async fn a_commit_is_there_when_the_file_is_opened_again() {
+    let (folder, engine) = file().await;
+    let store = open(&engine).await;
+    store.declare(&[TASKS.spec().unwrap()]).await.unwrap();
+    let commit = Commit::new()
+        .put("tasks", "t1", &json!({"state": "new", "rank": 3, "tags": ["a", "b"]}))
+        .unwrap()
+        .merge("totals", "all", vec![MergeOp::Add("/n".into(), 2)])
+        .unwrap()
+        .append("log", NewEvent::of("made", &json!({"n": 1})).unwrap())
+        .unwrap();
+    let receipt = store.commit(commit).await.unwrap();
+    assert_eq!((receipt.position.0, receipt.revisions.as_slice()), (3, &[1, 1][..]));
+    engine.close().await.unwrap();
+
+    let engine = SqliteEngine::open(folder.path().join("a/b.db"), SqliteOptions::default()).await.unwrap();
+    let store = open(&engine).await;
+    let page = store.query(Query::new("tasks").unwrap().has("tags", "b").eq("state", "new").order_desc("rank")).await.unwrap();
+    assert_eq!(page.items.len(), 1);
+    assert_eq!(store.get("totals", "all").await.unwrap().unwrap().value.as_str(), "{\"n\":2}");
+    let events = store.events(EventQuery::new(EventFilter::all().kind("ma*"))).await.unwrap();
+    assert_eq!(events.items[0].sequence, 1);
+    assert_eq!(store.outcome(receipt.id).await.unwrap().unwrap().position, receipt.position);
+    assert_eq!(engine.check(store.namespace()).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn steady_commits_open_no_connection_and_compile_no_statement() {
+    let (_folder, engine) = file().await;
+    let store = open(&engine).await;
+    store.declare(&[TASKS.spec().unwrap()]).await.unwrap();
+    let step = |i: u64| {
+        Commit::new()
+            .put("tasks", &format!("t{}", i % 3), &json!({"state": "new", "rank": i, "tags": ["a"]}))
+            .unwrap()
+            .append("log", NewEvent::of("made", &i).unwrap())
+            .unwrap()
+    };
+    for i in 0..10 {
+        store.commit(step(i)).await.unwrap();
+    }
+    let before = engine.stats();
+    for i in 10..60 {
+        store.commit(step(i)).await.unwrap();
+    }
+    let after = engine.stats();
+    assert_eq!((before.connections, before.compiled), (after.connections, after.compiled));
+    assert_eq!(after.transactions - before.transactions, 50);
+}
