@@ -1,8 +1,25 @@
 //! The public conformance suite: what every Millpond engine promises, as clauses that try to break it.
+//!
+//! ```text
+//!   Place ──open──► Engine, Engine (two handles on one place)
+//!                     │
+//!   Suite ──each──► Clause on a Ground (a namespace of its own) ──► Report
+//! ```
+//!
+//! * An engine of your own: one test file with [`main!`], see [`harness`].
+//! * From a program: [`Suite::run`] gives a [`Report`], printed as a table or as JSON.
+//! * [`ReferencePlace`] keeps every promise in memory: the oracle of the clauses that compare.
 
+mod clause;
 pub mod clauses;
+mod ground;
+pub mod harness;
 mod reference;
+mod report;
 mod suite;
 
+pub use clause::{BoxFuture, Clause, Failure, Place, Verdict};
+pub use ground::Ground;
 pub use reference::{ReferenceEngine, ReferencePlace};
-pub use suite::{BoxFuture, Clause, Failure, Ground, Place, Verdict};
+pub use report::{ClauseReport, Report};
+pub use suite::Suite;

@@ -1,153 +1,105 @@
-//! Clauses, and what they are run against.
+//! Running clauses: each on a namespace of its own, each with a deadline, and a report at the end.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use millpond::{Engine, Error, Front, Namespace, Pond, Result, Store};
+use millpond::Namespace;
 
-/// A future that a clause or a factory returns.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+use crate::report::{ClauseReport, Report};
+use crate::{Clause, Failure, Ground, Place, Verdict, clauses};
 
-/// One place that an engine keeps data in, and how to open handles on it.
+/// How long a clause may take before it counts as failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How long removing a clause's namespace may take.
+const CLEAN_UP: Duration = Duration::from_secs(20);
+
+/// A choice of clauses.
 ///
-/// Two calls of [`Place::open`] give two independent handles on the same data, as two processes would have.
-#[async_trait]
-pub trait Place: Send + Sync + std::fmt::Debug {
-    /// Opens a handle.
-    async fn open(&self) -> Result<Arc<dyn Engine>>;
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use millpond_conformance::{ReferencePlace, Suite};
+/// let report = Suite::new().matching("records").run(std::sync::Arc::new(ReferencePlace::new())).await;
+/// assert!(report.passed(), "{report}");
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Suite {
+    clauses: Vec<Clause>,
+    deadline: Duration,
 }
 
-/// What a clause failed with: the sentence a person reads in the report.
-#[derive(Debug)]
-pub struct Failure(pub String);
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self(format!("an operation failed: {error}"))
+impl Default for Suite {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-/// What a clause answers.
-pub type Verdict = std::result::Result<(), Failure>;
-
-/// One named promise and the code that tries to break it.
-#[derive(Clone, Copy)]
-pub struct Clause {
-    /// The group, such as `records`.
-    pub group: &'static str,
-    /// The name, unique within the group.
-    pub name: &'static str,
-    /// The promise in one sentence.
-    pub promise: &'static str,
-    /// Tries to break it.
-    pub run: fn(Arc<Ground>) -> BoxFuture<Verdict>,
-}
-
-/// The ground one clause stands on: a namespace of its own on one place, removed afterwards.
-#[derive(Debug)]
-pub struct Ground {
-    place: Arc<dyn Place>,
-    engine: Arc<dyn Engine>,
-    namespace: Namespace,
-}
-
-impl Ground {
-    pub(crate) async fn new(place: Arc<dyn Place>, namespace: Namespace) -> Result<Self> {
-        let engine = place.open().await?;
-        engine.create_namespace(&namespace).await?;
-        Ok(Self { place, engine, namespace })
+impl Suite {
+    /// Every clause, one minute for each.
+    pub fn new() -> Self {
+        Self { clauses: clauses::all(), deadline: DEADLINE }
     }
 
-    pub(crate) async fn remove(&self) -> Result<()> {
-        if let Some(info) = self.engine.namespace(&self.namespace).await? {
-            self.engine.delete_namespace(&self.namespace, &info.store_id).await?;
+    /// Only clauses whose `group::name` holds this text.
+    #[must_use]
+    pub fn matching(mut self, text: &str) -> Self {
+        self.clauses.retain(|c| c.title().contains(text));
+        self
+    }
+
+    /// Another deadline for each clause.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The chosen clauses.
+    pub fn clauses(&self) -> &[Clause] {
+        &self.clauses
+    }
+
+    /// Runs the clauses one after another.
+    pub async fn run(&self, place: Arc<dyn Place>) -> Report {
+        let mut results = Vec::with_capacity(self.clauses.len());
+        for clause in &self.clauses {
+            results.push(self.run_one(clause, Arc::clone(&place)).await);
         }
-        Ok(())
+        Report { results }
     }
 
-    /// The place itself, for clauses that open more handles.
-    pub fn place(&self) -> &Arc<dyn Place> {
-        &self.place
-    }
-
-    /// The first handle.
-    pub fn engine(&self) -> &Arc<dyn Engine> {
-        &self.engine
-    }
-
-    /// The clause's namespace.
-    pub fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    /// A store through the first handle, with a queue of its own.
-    ///
-    /// # Errors
-    /// What opening fails with.
-    pub async fn store(&self) -> Result<Store> {
-        Store::open(Arc::new(Front::new(Arc::clone(&self.engine))), self.namespace.clone()).await
-    }
-
-    /// A store through a second, independent handle.
-    ///
-    /// # Errors
-    /// What opening fails with.
-    pub async fn second_store(&self) -> Result<Store> {
-        Store::open(Arc::new(Front::new(self.place.open().await?)), self.namespace.clone()).await
-    }
-
-    /// A pond through the first handle.
-    ///
-    /// # Errors
-    /// What opening fails with.
-    pub async fn pond(&self) -> Result<Pond> {
-        Pond::new(self.store().await?).await
-    }
-
-    /// A pond through a second, independent handle.
-    ///
-    /// # Errors
-    /// What opening fails with.
-    pub async fn second_pond(&self) -> Result<Pond> {
-        Pond::new(self.second_store().await?).await
+    /// Runs one clause.
+    pub async fn run_one(&self, clause: &Clause, place: Arc<dyn Place>) -> ClauseReport {
+        let began = Instant::now();
+        let verdict = run(clause, place, self.deadline).await;
+        ClauseReport {
+            group: clause.group,
+            name: clause.name,
+            promise: clause.promise,
+            failure: verdict.err().map(|f| f.0),
+            took: began.elapsed(),
+        }
     }
 }
 
-/// Fails the clause with a message unless the condition holds.
-#[macro_export]
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err($crate::Failure(format!($($message)+)));
+async fn run(clause: &Clause, place: Arc<dyn Place>, deadline: Duration) -> Verdict {
+    let random = place.open().await?.host().random();
+    let name: String = clause.name.chars().take(32).collect();
+    let namespace = Namespace::new(format!("suite-{:08x}-{name}", random as u32))?;
+    let ground = Arc::new(Ground::new(place, namespace).await?);
+    // On a task of its own, so that a panic is a failure of this clause and a hang can be left behind.
+    let mut task = tokio::spawn((clause.run)(Arc::clone(&ground)));
+    let verdict = match tokio::time::timeout(deadline, &mut task).await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(panic)) => Err(Failure(format!("the clause panicked: {panic}"))),
+        Err(_) => {
+            task.abort();
+            Err(Failure(format!("the clause did not end within {deadline:?}")))
         }
     };
-}
-
-/// Fails the clause unless both are equal.
-#[macro_export]
-macro_rules! ensure_eq {
-    ($found:expr, $expected:expr, $($message:tt)+) => {{
-        let (found, expected) = (&$found, &$expected);
-        if found != expected {
-            return Err($crate::Failure(format!("{}: found {found:?}, expected {expected:?}", format!($($message)+))));
-        }
-    }};
-}
-
-/// Declares clauses: name, promise, and an async function that takes the ground.
-#[macro_export]
-macro_rules! clauses {
-    ($group:literal: $( $function:ident => $promise:literal; )+) => {
-        /// The clauses of this group.
-        pub const CLAUSES: &[$crate::Clause] = &[
-            $( $crate::Clause {
-                group: $group,
-                name: stringify!($function),
-                promise: $promise,
-                run: |ground| Box::pin($function(ground)),
-            } ),+
-        ];
+    let removed = match tokio::time::timeout(CLEAN_UP, ground.remove()).await {
+        Ok(removed) => removed.map_err(|e| Failure(format!("the clause's namespace could not be removed: {e}"))),
+        Err(_) => Err(Failure(format!("the clause's namespace could not be removed within {CLEAN_UP:?}"))),
     };
+    verdict.and(removed)
 }

@@ -31,7 +31,6 @@ use tokio::sync::watch;
 
 use crate::Place;
 pub(crate) use data::{NamespaceData, StoredRecord};
-pub(crate) use records::Row;
 pub(crate) use steps::{Honest, Steps};
 
 /// What all handles of one place share.

@@ -1,0 +1,125 @@
+//! The suite as a test program: what a third party's one short test file calls.
+//!
+//! ```ignore
+//! // tests/conformance.rs, with `[[test]] name = "conformance"` and `harness = false` in Cargo.toml
+//! millpond_conformance::main!(|place| async move { MyEngine::open(place).await });
+//! ```
+//!
+//! Each clause is a test of its own, named `group::name`; the usual arguments of `cargo test` and `cargo nextest`
+//! apply. With `MILLPOND_CONFORMANCE_REPORT=table` or `=json` the suite runs whole and prints its report instead.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use libtest_mimic::{Arguments, Failed, Trial};
+use millpond::{Engine, Error, Result};
+
+use crate::{Clause, Place, Suite};
+
+/// The variable that asks for a report in place of tests.
+const REPORT: &str = "MILLPOND_CONFORMANCE_REPORT";
+
+/// A folder, and what opens an engine on it.
+struct FolderPlace<F> {
+    folder: PathBuf,
+    open: F,
+}
+
+impl<F> std::fmt::Debug for FolderPlace<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.folder.display())
+    }
+}
+
+#[async_trait]
+impl<F, Opening, E> Place for FolderPlace<F>
+where
+    F: Fn(PathBuf) -> Opening + Send + Sync,
+    Opening: Future<Output = Result<E>> + Send,
+    E: Engine + 'static,
+{
+    async fn open(&self) -> Result<Arc<dyn Engine>> {
+        Ok(Arc::new((self.open)(self.folder.clone()).await?))
+    }
+}
+
+/// Runs the suite on an engine that a factory opens on a fresh folder. Called again with the same folder, the
+/// factory opens another, independent handle on the same data.
+pub fn main<F, Opening, E>(open: F) -> ExitCode
+where
+    F: Fn(PathBuf) -> Opening + Send + Sync + 'static,
+    Opening: Future<Output = Result<E>> + Send,
+    E: Engine + 'static,
+{
+    let folder = match tempfile::Builder::new().prefix("millpond-conformance").tempdir() {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("cannot make a folder for the engine's data: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    main_on(Arc::new(FolderPlace { folder: folder.path().to_owned(), open }))
+}
+
+/// Runs the suite on a place.
+pub fn main_on(place: Arc<dyn Place>) -> ExitCode {
+    match std::env::var(REPORT) {
+        Ok(format) => report(place, &format),
+        Err(_) => {
+            let arguments = Arguments::from_args();
+            let trials = Suite::new().clauses().iter().map(|c| trial(*c, Arc::clone(&place))).collect();
+            libtest_mimic::run(&arguments, trials).exit_code()
+        }
+    }
+}
+
+fn trial(clause: Clause, place: Arc<dyn Place>) -> Trial {
+    Trial::test(clause.title(), move || {
+        let result = on_runtime(async move { Suite::new().run_one(&clause, place).await })?;
+        match result.failure {
+            None => Ok(()),
+            Some(failure) => Err(format!("promised: {}\n{failure}", clause.promise).into()),
+        }
+    })
+}
+
+fn report(place: Arc<dyn Place>, format: &str) -> ExitCode {
+    let report = match on_runtime(async move { Suite::new().run(place).await }) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{}", error.message().unwrap_or("the suite could not be started"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match format {
+        "json" => println!("{}", report.to_json()),
+        "table" => println!("{report}"),
+        other => {
+            eprintln!("{REPORT}={other:?} is neither table nor json");
+            return ExitCode::from(2);
+        }
+    }
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a future on a runtime that does not wait for what a failed clause left behind.
+fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> std::result::Result<T, Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Error::unavailable("cannot start a runtime").with_source(e).to_string())?;
+    let answer = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(answer)
+}
+
+/// Writes the `main` function of a conformance test: see [`crate::harness`].
+#[macro_export]
+macro_rules! main {
+    ($factory:expr) => {
+        fn main() -> std::process::ExitCode {
+            $crate::harness::main($factory)
+        }
+    };
+}
