@@ -140,6 +140,13 @@ impl Error {
         error
     }
 
+    /// Keeps what the store held when it refused, beside a message in the domain's own words.
+    #[must_use]
+    pub fn with_conflict(mut self, conflict: crate::Conflict) -> Self {
+        self.0.conflict = Some(conflict);
+        self
+    }
+
     /// Names the operation (`"runs.finish"`). The innermost name given stays.
     #[must_use]
     pub fn during(mut self, operation: &'static str) -> Self {

@@ -200,8 +200,8 @@ fn check_numbers(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// True when a number token comes back from storage as the same number.
-fn number_survives(token: &str) -> bool {
+/// True when a number token comes back from storage as the same number: for readers of other texts than JSON.
+pub fn number_survives(token: &str) -> bool {
     if !token.contains(['.', 'e', 'E']) {
         // "-0" is an integer token, but not an integer: it would come back as 0.
         return token != "-0" && token.parse::<i64>().is_ok() || !token.bytes().all(|b| b == b'-' || b.is_ascii_digit());

@@ -48,7 +48,7 @@ pub use feed::{
 };
 pub use front::{Front, FrontStats, QueueLimits};
 pub use id::{CommitId, uuid_v7};
-pub use json::{Json, at};
+pub use json::{Json, at, number_survives};
 pub use lease::{Holder, LEASES, LeaseState, TTL_MAX_US, TTL_MIN_US};
 pub use merge::{MergeOp, pointer_segment};
 pub use name::{CollectionName, Key, Namespace, RecordId, StreamName};

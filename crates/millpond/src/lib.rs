@@ -24,6 +24,7 @@ mod open;
 mod pond;
 mod runs;
 mod text;
+pub mod yaml;
 
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use millpond_core::*;
