@@ -9,6 +9,7 @@ use crate::bridge::Bridge;
 
 pub use crate::locks::blocking::Locks;
 pub use crate::runs::blocking::Runs;
+pub use crate::workflows::blocking::Workflows;
 
 /// Opens the `default` namespace of a place. See [`crate::open`].
 ///
@@ -68,6 +69,11 @@ impl Pond {
     /// The locks.
     pub fn locks(&self) -> Locks {
         Locks::new(self.pond.locks(), self.bridge.clone())
+    }
+
+    /// Workflows; see [`crate::Pond::workflows`].
+    pub fn workflows(&self) -> Workflows {
+        Workflows::new(self.pond.workflows(), self.bridge.clone())
     }
 
     /// Finishes what is under way and lets go of the store's files.

@@ -19,11 +19,13 @@
 #[macro_use]
 mod bridge;
 pub mod blocking;
+mod diff;
 pub mod locks;
 mod open;
 mod pond;
 mod runs;
 mod text;
+mod workflows;
 pub mod yaml;
 
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
@@ -32,4 +34,7 @@ pub use open::{OpenOptions, open};
 pub use pond::Pond;
 pub use runs::{
     Action, NewRun, Run, RunConfig, RunCounters, RunEnd, RunFilter, RunKey, RunOrder, RunStatus, Runs, Step, kinds as run_events,
+};
+pub use workflows::{
+    Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,
 };

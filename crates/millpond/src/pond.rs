@@ -44,6 +44,11 @@ impl Pond {
         self.store.try_commit(commit).await
     }
 
+    /// Workflows: immutable versions of definitions, with their lineage.
+    pub fn workflows(&self) -> crate::Workflows {
+        crate::Workflows::new(self.store.clone())
+    }
+
     /// Documents of one's own.
     ///
     /// # Errors
@@ -78,6 +83,11 @@ impl Pond {
 
 /// Every domain's declarations. They are made when a pond is opened, so that raw commits can never get there first.
 fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
-    let declared = [millpond_core::LEASES, crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION];
-    declared.iter().map(millpond_core::Collection::spec).collect()
+    // One line a domain.
+    let declared: &[&[millpond_core::Collection]] = &[
+        &[millpond_core::LEASES],
+        &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION],
+        &crate::workflows::COLLECTIONS,
+    ];
+    declared.iter().copied().flatten().map(millpond_core::Collection::spec).collect()
 }

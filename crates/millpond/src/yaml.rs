@@ -199,9 +199,47 @@ mod tests {
     #[test]
     fn writing_and_reading_again_changes_nothing() {
         let texts = [
-            "two\nlines\n", "  x \n\n", "12", "0o17", "2026-11-21", "a: b # c", "~", "żółć\u{85}\u{2028}", "\tx", "a\r\nb",
-            "x\n\n\n", "\n  indented\nnot", "'\"", "%YAML", "@x", "YES", ".inf", "0x1F", "1:30:00", "-", "...", "---\na", "1_000",
-            "+1", "null", "no", "<<", "", "- x", "1e3", "#", "&a", "*a", "!t", "|", ">", "{}", "[]", "\u{feff}x", "\u{7f}", "=",
+            "two\nlines\n",
+            "  x \n\n",
+            "12",
+            "0o17",
+            "2026-11-21",
+            "a: b # c",
+            "~",
+            "żółć\u{85}\u{2028}",
+            "\tx",
+            "a\r\nb",
+            "x\n\n\n",
+            "\n  indented\nnot",
+            "'\"",
+            "%YAML",
+            "@x",
+            "YES",
+            ".inf",
+            "0x1F",
+            "1:30:00",
+            "-",
+            "...",
+            "---\na",
+            "1_000",
+            "+1",
+            "null",
+            "no",
+            "<<",
+            "",
+            "- x",
+            "1e3",
+            "#",
+            "&a",
+            "*a",
+            "!t",
+            "|",
+            ">",
+            "{}",
+            "[]",
+            "\u{feff}x",
+            "\u{7f}",
+            "=",
         ];
         let long = "word ".repeat(60);
         let value = json!({
@@ -215,7 +253,9 @@ mod tests {
         assert_eq!(back, value, "{text}");
         assert_eq!(write(&back).expect("writes"), text);
         assert!(text.starts_with("id: etl\nversion: 3\n"), "{text}");
-        for scalar in [json!(null), json!("x"), json!(""), json!([]), json!({}), json!(1.0), json!("a\nb"), json!([1]), json!("~")] {
+        for scalar in
+            [json!(null), json!("x"), json!(""), json!([]), json!({}), json!(1.0), json!("a\nb"), json!([1]), json!("~")]
+        {
             let text = write(&scalar).expect("writes");
             assert_eq!(parse(&text).expect("reads"), scalar, "{text:?}");
         }

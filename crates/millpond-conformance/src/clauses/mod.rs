@@ -7,9 +7,10 @@ mod idempotency;
 mod records;
 mod streams;
 pub mod tools;
+mod workflows;
 
 /// Every clause of the suite, in the order of the report.
 pub fn all() -> Vec<Clause> {
-    let groups: &[&[Clause]] = &[records::CLAUSES, commits::CLAUSES, idempotency::CLAUSES, streams::CLAUSES];
+    let groups: &[&[Clause]] = &[records::CLAUSES, commits::CLAUSES, idempotency::CLAUSES, streams::CLAUSES, workflows::CLAUSES];
     groups.concat()
 }

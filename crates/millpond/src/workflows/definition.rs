@@ -8,7 +8,6 @@ use std::collections::HashSet;
 
 use millpond_core::{Error, Json, Result, Timestamp, limits};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::model::{NewWorkflow, Tags, VersionRef, WorkflowVersion};
 
@@ -48,10 +47,8 @@ pub(super) fn id_of(new: &NewWorkflow) -> Result<String> {
 /// The document to store. The definition's own `id` and integer `version` are made to agree with what it is stored as.
 pub(super) fn stored(new: &NewWorkflow, at: VersionRef, now: Timestamp) -> Result<WorkflowVersion> {
     let mut definition = new.definition.clone();
-    if let Some(object) = definition.as_object_mut() {
-        if let Some(version) = object.get_mut("version").filter(|v| v.is_i64()) {
-            *version = Value::from(at.version);
-        }
+    if let Some(version) = definition.get_mut("version").filter(|v| v.is_i64()) {
+        *version = Value::from(at.version);
     }
     check_graph(&definition)?;
     let metadata = definition.get("metadata");
@@ -80,13 +77,7 @@ pub(super) fn stored(new: &NewWorkflow, at: VersionRef, now: Timestamp) -> Resul
 
 /// `sha256:` and the SHA-256 of the canonical JSON, in hexadecimal.
 fn content_hash(definition: &Value) -> Result<String> {
-    use std::fmt::Write as _;
-    let hash = Sha256::digest(Json::from_value(definition)?.as_str().as_bytes());
-    Ok(hash.iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(format!("sha256:{}", crate::text::sha256_hex(Json::from_value(definition)?.as_str().as_bytes())))
 }
 
 /// Checks the graph of a definition that has DarwinFlow's form: nodes with ids and types, edges between nodes, `START` and `END`

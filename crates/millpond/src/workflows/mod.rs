@@ -13,11 +13,14 @@ mod definition;
 mod model;
 
 use millpond_core::{
-    Commit, Document, Error, Expectation, Filter, Page, PageCursor, Query, Read, Records, Result, Store, Timestamp, Versioned,
-    Write,
+    Collection, Commit, Document, Error, Expectation, Filter, Page, PageCursor, Query, Read, Records, Result, Store, Timestamp,
+    Versioned, Write,
 };
 
 pub use model::{Lineage, NewWorkflow, Tags, VersionRef, WorkflowHead, WorkflowVersion};
+
+/// The collections of this domain.
+pub(crate) const COLLECTIONS: [Collection; 3] = [WorkflowVersion::COLLECTION, Lineage::COLLECTION, WorkflowHead::COLLECTION];
 
 /// How often an operation reads again after somebody else was faster.
 const TRIES: u32 = 16;
@@ -168,7 +171,8 @@ impl Workflows {
         let next_version = highest.checked_add(1).ok_or_else(|| Error::invalid(format!("{id} has no version left")))?;
         if let (Some(wished), Some(taken)) = (&wished, taken) {
             let lineage = taken.decode::<Lineage>()?;
-            let state = if lineage.is_deleted() { "existed and was deleted; a version is never used again" } else { "exists already" };
+            let state =
+                if lineage.is_deleted() { "existed and was deleted; a version is never used again" } else { "exists already" };
             return Err(Error::conflict(format!("{wished} {state}"))
                 .with_next(format!("the next version is {next_version}; leave the version out to take it")));
         }
@@ -321,9 +325,8 @@ impl Workflows {
         let head = answers.next().ok_or_else(missing)?.into_record()?;
         let newest = answers.next().ok_or_else(missing)?.into_page()?;
 
-        let never = || {
-            Error::not_found(format!("workflow {reference} does not exist")).with_next(format!("list the versions of {id:?}"))
-        };
+        let never =
+            || Error::not_found(format!("workflow {reference} does not exist")).with_next(format!("list the versions of {id:?}"));
         let mut lineage = lineage.ok_or_else(never)?.decode::<Lineage>()?;
         if lineage.is_deleted() {
             return Ok(None);
@@ -362,7 +365,9 @@ impl Workflows {
     /// `NotFound` when the version never existed; `Invalid` for a limit out of range.
     pub async fn ancestors(&self, version: &VersionRef, limit: usize) -> Result<Ancestors> {
         if limit == 0 || limit > ANCESTORS {
-            return Err(Error::invalid(format!("a limit of {limit} is not between 1 and {ANCESTORS}")).during("workflows.ancestors"));
+            return Err(
+                Error::invalid(format!("a limit of {limit} is not between 1 and {ANCESTORS}")).during("workflows.ancestors")
+            );
         }
         let never = || Error::not_found(format!("workflow {version} never existed")).during("workflows.ancestors");
         let mut parent = self.lineage(version).await?.ok_or_else(never)?.value.parent;
