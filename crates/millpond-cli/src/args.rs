@@ -1,0 +1,71 @@
+//! The command line: global flags and the list of commands. Each command's own flags stand beside its code.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands as c;
+use crate::output::Format;
+
+/// Millpond keeps a workflow engine's state: records, events, runs, checkpoints, locks.
+///
+/// With no configuration the store is the folder ./millpond-data.
+/// Data goes to stdout, everything else to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "millpond", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Flags every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the store is if nothing else is said.
+pub const DEFAULT_STORE: &str = "./millpond-data";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unhealthy, 11 locked.
+Start with: millpond demo";
+
+/// Flags every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The store: a folder, sqlite:FILE or memory:
+    #[arg(long, global = true, env = "MILLPOND_STORE", default_value = DEFAULT_STORE, value_name = "URL")]
+    pub store: String,
+    /// The namespace inside the store
+    #[arg(long, global = true, env = "MILLPOND_NAMESPACE", default_value = "default", value_name = "NAME")]
+    pub namespace: String,
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Do not ask before something is destroyed
+    #[arg(long, global = true)]
+    pub yes: bool,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a document pipeline over your files; killed at any moment, it goes on where it was
+    Demo(crate::demo::DemoArgs),
+    /// Apply one raw commit, given as JSON
+    Commit(c::commit::CommitArgs),
+    /// Show the receipt of a commit by its id
+    Outcome(c::commit::OutcomeArgs),
+    /// Records: JSON documents by collection and key
+    #[command(subcommand)]
+    Records(c::records::RecordsCommand),
+    /// Events: what happened, in streams
+    #[command(subcommand)]
+    Events(c::events::EventsCommand),
+    /// Namespaces: units of atomicity, order and deletion
+    #[command(subcommand)]
+    Namespaces(c::namespaces::NamespacesCommand),
+    /// The store as a whole
+    #[command(subcommand)]
+    Store(c::store::StoreCommand),
+    /// Print a completion script for a shell
+    Completions(c::completions::CompletionsArgs),
+}

@@ -1,0 +1,93 @@
+//! What commands read: files, JSON, lengths of time, moments, `name=value` pairs.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::time::Duration;
+
+use millpond::{Error, Host, Result, SystemHost, Timestamp};
+
+/// The text of a file; `-` is stdin.
+///
+/// # Errors
+/// `Unavailable` when it cannot be read.
+pub fn read_text(file: &str) -> Result<String> {
+    let read = if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    read.map_err(|e| Error::unavailable(format!("cannot read {file}")).with_source(e))
+}
+
+/// Text given in place, as `@FILE`, or as `-` for stdin.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn inline_or_file(given: &str) -> Result<String> {
+    match given.strip_prefix('@') {
+        Some(file) => read_text(file),
+        None if given == "-" => read_text("-"),
+        None => Ok(given.to_owned()),
+    }
+}
+
+/// A length of time such as `250ms`, `30s`, `5m`, `2h`, `7d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("{text:?} is not a length of time; write it like 250ms, 30s, 5m, 2h or 7d");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// A moment: RFC 3339, or how long ago, such as `2d`.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = duration(text) {
+        return Ok(SystemHost.now().minus(ago));
+    }
+    Timestamp::parse(text)
+        .map_err(|_| format!("{text:?} is not a moment; write it like 2026-11-21T08:00:00Z, or like 2d for two days ago"))
+}
+
+/// `name=value`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not NAME=VALUE")),
+    }
+}
+
+/// Pairs as a map; the last of a name stands.
+pub fn map(pairs: Vec<(String, String)>) -> BTreeMap<String, String> {
+    pairs.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+        for bad in ["", "5", "s", "-1s", "1.5h", "99999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments() {
+        assert_eq!(moment("2026-11-21T08:00:00Z").map(Timestamp::as_micros), Ok(1_795_248_000_000_000));
+        assert!(moment("2d").is_ok());
+        assert!(moment("yesterday").is_err());
+    }
+}

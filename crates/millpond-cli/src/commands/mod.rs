@@ -1,0 +1,31 @@
+//! One file a noun: its flags, its calls of the library, its columns.
+
+pub mod commit;
+pub mod completions;
+pub mod events;
+pub mod input;
+pub mod namespaces;
+pub mod query;
+pub mod records;
+pub mod store;
+
+use millpond::Result;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> Result<Exit> {
+    let ctx = Context::new(cli.global);
+    match cli.command {
+        Command::Demo(args) => crate::demo::run(&ctx, args).await,
+        Command::Commit(args) => commit::run(&ctx, args).await,
+        Command::Outcome(args) => commit::outcome(&ctx, args).await,
+        Command::Records(command) => records::run(&ctx, command).await,
+        Command::Events(command) => events::run(&ctx, command).await,
+        Command::Namespaces(command) => namespaces::run(&ctx, command).await,
+        Command::Store(command) => store::run(&ctx, command).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}

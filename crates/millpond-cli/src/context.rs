@@ -1,0 +1,86 @@
+//! What every command needs: the place, the namespace, the output.
+
+use millpond::{Error, Namespace, OpenOptions, Pond, Result};
+
+use crate::args::{DEFAULT_STORE, Global};
+use crate::output::Out;
+
+/// The global flags, and what follows from them.
+#[derive(Debug)]
+pub struct Context {
+    global: Global,
+    /// Where data goes.
+    pub out: Out,
+}
+
+impl Context {
+    /// From the global flags.
+    pub fn new(global: Global) -> Self {
+        let out = Out::new(global.output);
+        Self { global, out }
+    }
+
+    /// The store's place, as given.
+    pub fn place(&self) -> &str {
+        &self.global.store
+    }
+
+    /// The global flags that another command needs to find the same namespace; empty for the usual one.
+    pub fn flags(&self) -> String {
+        let mut flags = String::new();
+        if self.global.store != DEFAULT_STORE {
+            flags.push_str(&format!(" --store {}", shell_word(&self.global.store)));
+        }
+        if self.global.namespace != Namespace::DEFAULT {
+            flags.push_str(&format!(" --namespace {}", self.global.namespace));
+        }
+        flags
+    }
+
+    /// The namespace's name, as given.
+    pub fn namespace(&self) -> Result<Namespace> {
+        Namespace::new(self.global.namespace.as_str())
+    }
+
+    /// Whether `--yes` was said.
+    pub fn yes(&self) -> bool {
+        self.global.yes
+    }
+
+    /// Options for opening the place; a store that is not there is made only if asked.
+    pub fn options(&self, create: bool) -> Result<OpenOptions> {
+        Ok(OpenOptions::new().namespace(self.namespace()?).create(create))
+    }
+
+    /// Opens a store that has to be there already: for every command that only reads.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no store at the place.
+    pub async fn existing(&self) -> Result<Pond> {
+        self.options(false)?.open(self.place()).await.map_err(|e| self.explain(e))
+    }
+
+    /// Opens the store, and makes it if need be: for commands that write something new.
+    ///
+    /// # Errors
+    /// As [`millpond::open`].
+    pub async fn open(&self) -> Result<Pond> {
+        self.options(true)?.open(self.place()).await
+    }
+
+    /// Says what to do about a store that is not there.
+    pub fn explain(&self, error: Error) -> Error {
+        if error.is_not_found() && error.next().is_none() {
+            return error.with_next("name another place with --store, or make one here: millpond demo");
+        }
+        error
+    }
+}
+
+/// A word as a shell takes it.
+fn shell_word(text: &str) -> String {
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=@".contains(&b)) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

@@ -1,0 +1,56 @@
+//! The digest of what a demo made: content only, equal however often the demo was killed on the way.
+//!
+//! Covered are the documents of every stage, the definition, the dead letters and the counts; never a time, a
+//! revision or an id made at random.
+
+use millpond::{Error, Pond, Query, Result};
+use sha2::{Digest, Sha256};
+
+use super::begin;
+use super::documents::OUTPUTS;
+use super::state::State;
+
+/// Records in one page.
+const PAGE: usize = 1_000;
+
+/// Hashes texts so that no two lists of texts look alike.
+struct Texts(Sha256);
+
+impl Texts {
+    fn add(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+    }
+}
+
+/// The digest as hex digits.
+///
+/// # Errors
+/// `Corrupt` when something does not read back.
+pub async fn digest(pond: &Pond, state: &State) -> Result<String> {
+    let mut texts = Texts(Sha256::new());
+    for collection in OUTPUTS {
+        let mut query = Query::new(collection.name())?.limit(PAGE);
+        loop {
+            let page = pond.store().query(query.clone()).await?;
+            if let Some(damaged) = page.damaged.first() {
+                return Err(Error::corrupt(format!("{} does not read back: {}", damaged.what, damaged.why)));
+            }
+            for record in &page.items {
+                texts.add(collection.name());
+                texts.add(record.key.as_str());
+                texts.add(record.value.as_str());
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+    }
+    texts.add(&begin::definition(pond).await?);
+    for letter in begin::letters(pond, &state.run).await? {
+        texts.add(&letter);
+    }
+    texts.add(millpond::Json::of(&state.counts)?.as_str());
+    Ok(texts.0.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,111 @@
+//! `millpond demo [DIR]`: the main job on real input.
+//!
+//! ```text
+//!  files ─► collect ─► convert ─► segment ─► index        each step ONE commit; killed at any moment, it goes on
+//!             │                                           after the last one
+//!             └─► dead letters (files that cannot be read)
+//! ```
+
+mod ack;
+mod begin;
+mod convert;
+mod corpus;
+mod digest;
+mod documents;
+mod index;
+mod progress;
+mod run;
+mod segment;
+mod state;
+mod summary;
+mod work;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use millpond::{Error, Lease, LockRequest, Pond, Result};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::report;
+use ack::Ack;
+use corpus::Corpus;
+use run::{LOCK, LOCK_TTL, Runner};
+use state::{Stage, State};
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// A folder with .md and .txt files [default: ./docs, else a sample inside the program]
+    dir: Option<PathBuf>,
+    /// Start a new run, and remove what the last one made
+    #[arg(long)]
+    fresh: bool,
+    /// Write one line for each acknowledged commit to this file, FIFO or /dev/fd/N
+    #[arg(long, hide = true, env = "MILLPOND_DEMO_ACK", value_name = "PATH")]
+    ack: Option<PathBuf>,
+}
+
+/// Runs the pipeline, or goes on with it.
+pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
+    let corpus = Corpus::choose(args.dir.as_deref())?;
+    // Looked at before anything is made: a folder without documents leaves no store behind.
+    corpus.groups()?;
+    let ack = Ack::open(args.ack.as_deref())?;
+    let pond = ctx.open().await?;
+    begin::declare(pond.store()).await?;
+    let lease = lock(&pond).await?;
+    let result = under_lock(ctx, &pond, &lease, corpus, ack, args.fresh).await;
+    // Whatever happened, the next demo need not wait. If the lock is lost already, there is nothing to give back.
+    let released = pond.locks().release(&lease).await;
+    result?;
+    released?;
+    pond.close().await?;
+    Ok(Exit::Ok)
+}
+
+async fn lock(pond: &Pond) -> Result<Lease> {
+    let request = LockRequest::of(LOCK, LOCK_TTL).purpose("millpond demo");
+    pond.locks().acquire(&request).await.map_err(|e| match e.as_conflict() {
+        Some(_) => e.with_next("wait until it is done, or see who it is: millpond locks info demo"),
+        None => e,
+    })
+}
+
+async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, corpus: Corpus, mut ack: Ack, fresh: bool) -> Result<()> {
+    let state = match begin::saved(pond).await? {
+        Some(state) if !fresh && state.corpus == corpus.name() => {
+            match state.stage {
+                Stage::Done => report::note(format_args!("this demo is complete (run {}); --fresh starts a new run", state.run)),
+                stage => {
+                    report::note(format_args!("going on with run {} in {}, step {}", state.run, stage.name(), state.step + 1))
+                }
+            }
+            state
+        }
+        Some(state) if !fresh && state.stage != Stage::Done => return Err(unfinished(&state, &corpus)),
+        last => {
+            report::note(format_args!("reading {}", corpus.name()));
+            start(pond, lease, &corpus, last, &mut ack).await?
+        }
+    };
+    let mut runner = Runner::new(pond, lease.clone(), corpus, ack);
+    let state = runner.drive(state).await?;
+    summary::print(ctx, pond, &state).await
+}
+
+/// The first commit of a run. A run that was not finished ends as cancelled in the same commit.
+async fn start(pond: &Pond, lease: &Lease, corpus: &Corpus, last: Option<State>, ack: &mut Ack) -> Result<State> {
+    let (state, part) = begin::begin_part(pond, corpus, last.as_ref()).await?;
+    let commit = lease.fence(millpond::Commit::new().trusted().by("millpond demo").and(part));
+    let receipt = pond.commit(commit).await?;
+    ack.tell(&state, &receipt)?;
+    Ok(state)
+}
+
+fn unfinished(state: &State, corpus: &Corpus) -> Error {
+    Error::conflict(format!("this store holds an unfinished demo over {}", state.corpus))
+        .with("run", &state.run)
+        .with("stage", state.stage.name())
+        .with_next(format!("finish it by naming that folder, or start over with {}: add --fresh", corpus.name()))
+}
