@@ -9,6 +9,7 @@ use crate::bridge::Bridge;
 
 pub use crate::locks::blocking::Locks;
 pub use crate::runs::blocking::Runs;
+pub use crate::sessions::blocking::Sessions;
 pub use crate::workflows::blocking::Workflows;
 
 /// Opens the `default` namespace of a place. See [`crate::open`].
@@ -64,6 +65,11 @@ impl Pond {
     /// Runs; see [`crate::Pond::runs`].
     pub fn runs(&self) -> Runs {
         Runs::new(self.pond.runs(), self.bridge.clone())
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.pond.sessions(), self.bridge.clone())
     }
 
     /// The locks.

@@ -24,6 +24,7 @@ pub mod locks;
 mod open;
 mod pond;
 mod runs;
+pub mod sessions;
 mod text;
 mod workflows;
 pub mod yaml;
@@ -34,6 +35,10 @@ pub use open::{OpenOptions, open};
 pub use pond::Pond;
 pub use runs::{
     Action, NewRun, Run, RunConfig, RunCounters, RunEnd, RunFilter, RunKey, RunOrder, RunStatus, Runs, Step, kinds as run_events,
+};
+pub use sessions::{
+    JobSessionMapping, MapReduceData, MapReducePhase, NewSession, Session, SessionCheckpoint, SessionCounts, SessionFilter,
+    SessionJobMapping, SessionStats, SessionStatus, SessionTotals, SessionType, Sessions, WorkflowData,
 };
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,

@@ -67,6 +67,11 @@ impl Pond {
         crate::Locks::new(self.store.clone())
     }
 
+    /// The sessions.
+    pub fn sessions(&self) -> crate::Sessions {
+        crate::Sessions::new(self.store.clone())
+    }
+
     /// A live feed.
     pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
         self.store.subscribe(selector, start)
@@ -86,6 +91,7 @@ fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
     // One line a domain.
     let declared: &[&[millpond_core::Collection]] = &[
         &[millpond_core::LEASES],
+        &[crate::Session::COLLECTION, crate::SessionJobMapping::COLLECTION, crate::JobSessionMapping::COLLECTION],
         &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION],
         &crate::workflows::COLLECTIONS,
     ];

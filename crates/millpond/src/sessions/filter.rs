@@ -1,0 +1,129 @@
+//! Which sessions to list: every condition goes to the engine as a query on declared fields.
+
+use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
+
+use super::{Session, SessionStatus, SessionType};
+
+/// Conditions on sessions; all that are given hold. Newest started first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionFilter {
+    /// Any of these; all if empty.
+    pub statuses: Vec<SessionStatus>,
+    /// The type.
+    pub session_type: Option<SessionType>,
+    /// Started at or after this moment (inclusive).
+    pub started_from: Option<Timestamp>,
+    /// Started before this moment (exclusive).
+    pub started_before: Option<Timestamp>,
+    /// The worktree.
+    pub worktree_name: Option<String>,
+    /// The workflow.
+    pub workflow_id: Option<String>,
+    /// At most this many; 1 to 10,000. 100 by default.
+    pub limit: usize,
+    /// Continue after this page.
+    pub after: Option<PageCursor>,
+}
+
+impl Default for SessionFilter {
+    fn default() -> Self {
+        Self {
+            statuses: Vec::new(),
+            session_type: None,
+            started_from: None,
+            started_before: None,
+            worktree_name: None,
+            workflow_id: None,
+            limit: 100,
+            after: None,
+        }
+    }
+}
+
+impl SessionFilter {
+    /// Every session.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Also this status.
+    #[must_use]
+    pub fn status(mut self, status: SessionStatus) -> Self {
+        self.statuses.push(status);
+        self
+    }
+
+    /// This type.
+    #[must_use]
+    pub fn session_type(mut self, session_type: SessionType) -> Self {
+        self.session_type = Some(session_type);
+        self
+    }
+
+    /// Started at or after this moment.
+    #[must_use]
+    pub fn started_from(mut self, from: Timestamp) -> Self {
+        self.started_from = Some(from);
+        self
+    }
+
+    /// Started before this moment.
+    #[must_use]
+    pub fn started_before(mut self, before: Timestamp) -> Self {
+        self.started_before = Some(before);
+        self
+    }
+
+    /// In this worktree.
+    #[must_use]
+    pub fn worktree(mut self, name: impl Into<String>) -> Self {
+        self.worktree_name = Some(name.into());
+        self
+    }
+
+    /// Of this workflow.
+    #[must_use]
+    pub fn workflow(mut self, id: impl Into<String>) -> Self {
+        self.workflow_id = Some(id.into());
+        self
+    }
+
+    /// At most this many.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Continue after a page.
+    #[must_use]
+    pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
+        self.after = cursor;
+        self
+    }
+
+    pub(super) fn query(&self) -> Result<Query> {
+        let mut query = Query::new(Session::COLLECTION.name())?;
+        query = match self.statuses.as_slice() {
+            [] => query,
+            [one] => query.eq("status", one.as_str()),
+            several => query.one_of("status", several.iter().map(|s| s.as_str())),
+        };
+        if let Some(session_type) = self.session_type {
+            query = query.eq("session_type", session_type.as_str());
+        }
+        if let Some(from) = self.started_from {
+            query = query.at_least("started_at", from);
+        }
+        if let Some(before) = self.started_before {
+            query = query.below("started_at", before);
+        }
+        if let Some(worktree) = &self.worktree_name {
+            query = query.eq("worktree_name", worktree);
+        }
+        if let Some(workflow) = &self.workflow_id {
+            query = query.eq("workflow_id", workflow);
+        }
+        Ok(query.order_desc("started_at").limit(self.limit).after(self.after.clone()))
+    }
+}
