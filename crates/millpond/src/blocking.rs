@@ -7,6 +7,7 @@ use millpond_core::{Commit, Outcome, Receipt, Record, Result};
 
 use crate::bridge::Bridge;
 
+pub use crate::checkpoints::blocking::Checkpoints;
 pub use crate::locks::blocking::Locks;
 pub use crate::runs::blocking::Runs;
 pub use crate::sessions::blocking::Sessions;
@@ -80,6 +81,11 @@ impl Pond {
     /// Workflows; see [`crate::Pond::workflows`].
     pub fn workflows(&self) -> Workflows {
         Workflows::new(self.pond.workflows(), self.bridge.clone())
+    }
+
+    /// Checkpoints; see [`crate::Pond::checkpoints`].
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.pond.checkpoints(), self.bridge.clone())
     }
 
     /// Finishes what is under way and lets go of the store's files.

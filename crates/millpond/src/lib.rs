@@ -19,6 +19,7 @@
 #[macro_use]
 mod bridge;
 pub mod blocking;
+mod checkpoints;
 mod diff;
 pub mod locks;
 mod open;
@@ -29,6 +30,10 @@ mod text;
 mod workflows;
 pub mod yaml;
 
+pub use checkpoints::{
+    CHECKPOINT_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, Checkpoints, NewCheckpoint,
+    Payload, PayloadKind, Scope,
+};
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use millpond_core::*;
 pub use open::{OpenOptions, open};

@@ -1,11 +1,15 @@
 //! An open place: one namespace, and the domains on it.
 
+use std::sync::Arc;
+
 use millpond_core::{Commit, Document, Outcome, Receipt, Records, Result, Selector, StartAt, Store, Subscription};
 
 /// One open namespace with its domains. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pond {
     store: Store,
+    /// What saves remember, shared by all clones so that none has to read what another knows.
+    checkpoint_heads: Arc<crate::checkpoints::Heads>,
 }
 
 impl Pond {
@@ -15,12 +19,12 @@ impl Pond {
     /// `Invalid` when the store was written by a newer version.
     pub async fn new(store: Store) -> Result<Self> {
         store.declare(&crate::pond::collections()?).await?;
-        Ok(Self { store })
+        Ok(Self { store, checkpoint_heads: Arc::default() })
     }
 
     /// The same pond for a caller without a runtime; see [`crate::blocking`].
     pub(crate) fn inline(&self) -> Self {
-        Self { store: self.store.inline() }
+        Self { store: self.store.inline(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
     }
 
     /// The store behind: raw commits, queries and feeds.
@@ -72,6 +76,11 @@ impl Pond {
         crate::Sessions::new(self.store.clone())
     }
 
+    /// Checkpoints: numbered states of sessions, workflows and runs.
+    pub fn checkpoints(&self) -> crate::Checkpoints {
+        crate::Checkpoints::new(self.store.clone(), Arc::clone(&self.checkpoint_heads))
+    }
+
     /// A live feed.
     pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
         self.store.subscribe(selector, start)
@@ -93,6 +102,7 @@ fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
         &[millpond_core::LEASES],
         &[crate::Session::COLLECTION, crate::SessionJobMapping::COLLECTION, crate::JobSessionMapping::COLLECTION],
         &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION],
+        &crate::checkpoints::COLLECTIONS,
         &crate::workflows::COLLECTIONS,
     ];
     declared.iter().copied().flatten().map(millpond_core::Collection::spec).collect()
