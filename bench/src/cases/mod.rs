@@ -1,0 +1,8 @@
+//! The lines of the table, a file for each kind of work.
+
+pub mod batch;
+pub mod crowd;
+pub mod growth;
+pub mod reads;
+pub mod single;
+pub mod slow;

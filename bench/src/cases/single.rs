@@ -1,0 +1,125 @@
+//! One caller: one durable commit after the other.
+
+use std::cell::RefCell;
+
+use millpond_core::{Commit, Json, RecordId, Write};
+
+use crate::hand::{Hand, HandWriter};
+use crate::report::Report;
+use crate::rounds::{interleave, rate};
+use crate::world::{self, Done};
+
+/// All lines.
+pub fn run(args: &crate::Args, report: &mut Report) -> Done {
+    if report.wants("single.step.async") {
+        through_a_writer(args, report)?;
+    }
+    if report.wants("single.step.blocking") {
+        on_the_callers_thread(args, report)?;
+    }
+    if report.wants("sqlite.append1") {
+        an_event_alone(args, report)?;
+    }
+    if report.wants("sqlite.checkpoint4k") {
+        a_checkpoint(args, report)?;
+    }
+    Ok(())
+}
+
+fn through_a_writer(args: &crate::Args, report: &mut Report) -> Done {
+    report.heading("one caller, one record and one event a commit, through a writer thread (single.step.async)");
+    let (folder, runtime) = (world::folder(args)?, world::runtime()?);
+    let store = runtime.block_on(world::store(folder.path(), "ours.db"))?;
+    let hand = HandWriter::start(Hand::open(&folder.path().join("hand.db"))?, 1);
+    let n = RefCell::new(0u64);
+    let figures = interleave(args.rounds, &mut [
+        ("millpond, async", Box::new(|| {
+            rate(args.secs, || {
+                *n.borrow_mut() += 1;
+                runtime.block_on(store.commit(world::step(*n.borrow())?))?;
+                Ok(())
+            })
+        })),
+        ("by hand, own writer thread", Box::new(|| rate(args.secs, || Ok(runtime.block_on(hand.step())?)))),
+    ])?;
+    figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
+    report.ratio("millpond / by hand", figures[0].1.median / figures[1].1.median, 0.95);
+    Ok(())
+}
+
+fn on_the_callers_thread(args: &crate::Args, report: &mut Report) -> Done {
+    report.heading("one caller, one record and one event a commit, on the caller's thread (single.step.blocking)");
+    let folder = world::folder(args)?;
+    let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
+    pond.declare(&[world::WORK.spec()?])?;
+    let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
+    let n = RefCell::new(0u64);
+    let figures = interleave(args.rounds, &mut [
+        ("millpond, blocking", Box::new(|| {
+            rate(args.secs, || {
+                *n.borrow_mut() += 1;
+                pond.commit(world::step(*n.borrow())?)?;
+                Ok(())
+            })
+        })),
+        ("by hand", Box::new(|| rate(args.secs, || hand.borrow_mut().one_step()))),
+    ])?;
+    figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
+    let ours = figures[0].1.median;
+    report.ratio("millpond / by hand", ours / figures[1].1.median, 0.9);
+    report.peer("Dagster store_event", ours, ("dagster", "sqlite: store_event, one run"), Some(20.0), false);
+    report.peer("MLflow log_metric", ours, ("mlflow", "sqlite: log_metric"), Some(20.0), false);
+    report.peer("DBOS step", ours, ("dbos", "sqlite: steps in workflows of 100"), Some(12.0), false);
+    Ok(())
+}
+
+fn an_event_alone(args: &crate::Args, report: &mut Report) -> Done {
+    report.heading("one caller, an event alone (sqlite.append1)");
+    let folder = world::folder(args)?;
+    let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
+    let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
+    let n = RefCell::new(0u64);
+    let figures = interleave(args.rounds, &mut [
+        ("millpond, blocking", Box::new(|| {
+            rate(args.secs, || {
+                *n.borrow_mut() += 1;
+                pond.commit(Commit::new().append(&world::stream(*n.borrow()), world::event()?)?)?;
+                Ok(())
+            })
+        })),
+        ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_event()))),
+    ])?;
+    figures.iter().for_each(|(name, f)| report.figure(name, *f, "events/s"));
+    let ours = figures[0].1;
+    report.ratio("millpond / by hand", ours.median / figures[1].1.median, 0.9);
+    report.peer("LangGraph put_writes (one row)", ours.median, ("langgraph", "sqlite: put_writes 1"), None, false);
+    report.product("sqlite.append1", ours, "ops/s")
+}
+
+fn a_checkpoint(args: &crate::Args, report: &mut Report) -> Done {
+    report.heading("one caller, a record of 4 KiB (sqlite.checkpoint4k)");
+    let folder = world::folder(args)?;
+    let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
+    pond.declare(&[world::WORK.spec()?])?;
+    let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
+    let saver = RefCell::new(Hand::open(&folder.path().join("saver.db"))?);
+    let doc = format!("{{\"state\":\"{}\",\"status\":\"running\",\"ts\":1}}", "x".repeat(4_050));
+    let n = RefCell::new(0u64);
+    let figures = interleave(args.rounds, &mut [
+        ("millpond, blocking", Box::new(|| {
+            rate(args.secs, || {
+                *n.borrow_mut() += 1;
+                let id = RecordId::new("work", &format!("k{}", n.borrow()))?;
+                pond.commit(Commit::new().write(Write::Put(id, Json::parse(&doc)?)))?;
+                Ok(())
+            })
+        })),
+        ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_record(&doc)))),
+        ("one row as LangGraph's saver keeps it, by hand", Box::new(|| rate(args.secs, || saver.borrow_mut().saver_row(&doc)))),
+    ])?;
+    figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
+    let ours = figures[0].1;
+    report.ratio("millpond / by hand", ours.median / figures[1].1.median, 0.9);
+    report.peer("LangGraph put 4 KiB checkpoint", ours.median, ("langgraph", "sqlite: put 4 KiB checkpoint"), None, false);
+    report.product("sqlite.checkpoint4k", ours, "ops/s")
+}
