@@ -99,7 +99,9 @@ impl Hand {
         id[..8].copy_from_slice(&now.to_be_bytes());
         id[8..].copy_from_slice(&n.to_be_bytes());
         self.connection
-            .prepare_cached("INSERT INTO commits (ns, id, position, time, digest, revisions, sequences) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)")?
+            .prepare_cached(
+                "INSERT INTO commits (ns, id, position, time, digest, revisions, sequences) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
             .execute(params![&id[..], position, now, &id[..], revisions, sequences])
             .map(drop)
     }

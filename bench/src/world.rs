@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millpond_core::{Collection, Commit, Engine, FieldKind, Front, Json, Key, Namespace, NewEvent, RecordId, Store, Write};
+use millpond_core::{Collection, Commit, Engine, FieldKind, Front, Json, Namespace, NewEvent, RecordId, Store, Write};
 use millpond_sqlite::{SqliteEngine, SqliteOptions};
 
 /// The result of everything here.
@@ -60,9 +60,4 @@ pub fn step(n: u64) -> millpond_core::Result<Commit> {
 /// The event of a step.
 pub fn event() -> millpond_core::Result<NewEvent> {
     Ok(NewEvent::new("step.completed", Json::parse(&body())?))
-}
-
-/// A key of the records.
-pub fn key(n: u64) -> millpond_core::Result<Key> {
-    Key::new(format!("k{n}"))
 }

@@ -27,22 +27,34 @@ fn events(args: &crate::Args, report: &mut Report, count: usize, item: &'static 
     let folder = world::folder(args)?;
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
     let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, blocking", Box::new(|| {
-            rate(args.secs, || {
-                let events = (0..count).map(|_| world::event()).collect::<millpond_core::Result<Vec<_>>>()?;
-                pond.commit(Commit::new().append_all("runs/1", events)?)?;
-                Ok(())
-            })
-        })),
-        ("by hand, multi-insert", Box::new(|| rate(args.secs, || hand.borrow_mut().events("runs/1", count as i64)))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, blocking",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        let events = (0..count).map(|_| world::event()).collect::<millpond_core::Result<Vec<_>>>()?;
+                        pond.commit(Commit::new().append_all("runs/1", events)?)?;
+                        Ok(())
+                    })
+                }),
+            ),
+            ("by hand, multi-insert", Box::new(|| rate(args.secs, || hand.borrow_mut().events("runs/1", count as i64)))),
+        ],
+    )?;
     let scale = |f: Figure| Figure { median: f.median * count as f64, min: f.min * count as f64, max: f.max * count as f64 };
     figures.iter().for_each(|(name, f)| report.figure(name, scale(*f), "events/s"));
     report.ratio("millpond / by hand", figures[0].1.median / figures[1].1.median, 0.5);
     let ours = scale(figures[0].1);
     if count == 100 {
-        report.peer("Dagster store_event_batch", ours.median, ("dagster", "sqlite: store_event_batch of 100 (planned events)"), Some(10.0), false);
+        report.peer(
+            "Dagster store_event_batch",
+            ours.median,
+            ("dagster", "sqlite: store_event_batch of 100 (planned events)"),
+            Some(10.0),
+            false,
+        );
     } else {
         report.peer("MLflow log_batch", ours.median, ("mlflow", "sqlite: log_batch of 1000"), Some(10.0), false);
     }
@@ -53,15 +65,18 @@ fn create_run(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("create a run (sqlite.create_run)");
     let folder = world::folder(args)?;
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
-    let mut figures = interleave(args.rounds, &mut [(
-        "millpond, blocking",
-        Box::new(|| {
-            rate(args.secs, || {
-                pond.runs().start(millpond::NewRun::of("etl", 3))?;
-                Ok(())
-            })
-        }),
-    )])?;
+    let mut figures = interleave(
+        args.rounds,
+        &mut [(
+            "millpond, blocking",
+            Box::new(|| {
+                rate(args.secs, || {
+                    pond.runs().start(millpond::NewRun::of("etl", 3))?;
+                    Ok(())
+                })
+            }),
+        )],
+    )?;
     let Some((name, ours)) = figures.pop() else { return Ok(()) };
     report.figure(name, ours, "runs/s");
     report.peer("Dagster create_run", ours.median, ("dagster", "sqlite: create_run"), Some(20.0), false);

@@ -81,14 +81,18 @@ fn closed_loop_64(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("64 callers, one record and one event a commit (sqlite.append1x64)");
     let (folder, runtime) = (world::folder(args)?, world::runtime()?);
     let store = runtime.block_on(world::store(folder.path(), "ours.db"))?;
-    let (mine, theirs) = (ours(&store), by_hand(&Arc::new(HandWriter::start(Hand::open(&folder.path().join("hand.db"))?, GROUP))));
+    let (mine, theirs) =
+        (ours(&store), by_hand(&Arc::new(HandWriter::start(Hand::open(&folder.path().join("hand.db"))?, GROUP))));
     let single = std::cell::RefCell::new(Hand::open(&folder.path().join("single.db"))?);
     let counter = Arc::new(AtomicU64::new(1));
-    let figures = interleave(args.rounds, &mut [
-        ("millpond", Box::new(|| closed_loop(&runtime, 64, args.secs, &counter, &mine))),
-        ("by hand, grouped by a writer thread", Box::new(|| closed_loop(&runtime, 64, args.secs, &counter, &theirs))),
-        ("by hand, one transaction each", Box::new(|| rate(args.secs, || single.borrow_mut().one_step()))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            ("millpond", Box::new(|| closed_loop(&runtime, 64, args.secs, &counter, &mine))),
+            ("by hand, grouped by a writer thread", Box::new(|| closed_loop(&runtime, 64, args.secs, &counter, &theirs))),
+            ("by hand, one transaction each", Box::new(|| rate(args.secs, || single.borrow_mut().one_step()))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
     let ours = figures[0].1;
     report.ratio("millpond / grouped by hand", ours.median / figures[1].1.median, 0.85);
@@ -124,18 +128,22 @@ fn burst(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("10,000 callers at once, one durable commit each (sqlite.burst10k)");
     let (folder, runtime) = (world::folder(args)?, world::runtime()?);
     let store = runtime.block_on(world::store(folder.path(), "ours.db"))?;
-    let (mine, theirs) = (ours(&store), by_hand(&Arc::new(HandWriter::start(Hand::open(&folder.path().join("hand.db"))?, GROUP))));
+    let (mine, theirs) =
+        (ours(&store), by_hand(&Arc::new(HandWriter::start(Hand::open(&folder.path().join("hand.db"))?, GROUP))));
     let single = std::cell::RefCell::new(Hand::open(&folder.path().join("single.db"))?);
     let counter = AtomicU64::new(1);
     let next = || counter.fetch_add(10_000, Ordering::Relaxed);
     let before = resident();
     at_once(&runtime, 10_000, next(), &mine)?;
     let grown = (peak_resident() - before) / 1024.0;
-    let figures = interleave(args.rounds, &mut [
-        ("millpond", Box::new(|| at_once(&runtime, 10_000, next(), &mine))),
-        ("by hand, grouped by a writer thread", Box::new(|| at_once(&runtime, 10_000, next(), &theirs))),
-        ("by hand, one transaction each", Box::new(|| rate(args.secs, || single.borrow_mut().one_step()))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            ("millpond", Box::new(|| at_once(&runtime, 10_000, next(), &mine))),
+            ("by hand, grouped by a writer thread", Box::new(|| at_once(&runtime, 10_000, next(), &theirs))),
+            ("by hand, one transaction each", Box::new(|| rate(args.secs, || single.borrow_mut().one_step()))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
     let ours = figures[0].1;
     report.ratio("millpond / grouped by hand", ours.median / figures[1].1.median, 0.85);
@@ -178,7 +186,13 @@ fn latency(args: &crate::Args, report: &mut Report) -> Done {
     let mut times: Vec<f64> = all.drain(..).flatten().collect();
     times.sort_by(f64::total_cmp);
     let at = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
-    println!("  {} commits; p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms; commits of a caller: {least} to {most}", times.len(), at(0.5), at(0.99), at(1.0));
+    println!(
+        "  {} commits; p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms; commits of a caller: {least} to {most}",
+        times.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     report.at_most("p99 / p50", at(0.99) / at(0.5), 3.0);
     report.ratio("fewest commits of a caller / mean", least as f64 / (times.len() as f64 / 10_000.0), 0.5);
     report.product("sqlite.latency10k_p99", Figure { median: at(0.99), min: at(0.5), max: at(1.0) }, "ms")

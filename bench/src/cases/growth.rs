@@ -14,7 +14,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("as it grows (growth): medians of rounds at each size");
     let folder = world::folder(args)?;
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
-    pond.declare(&[world::WORK.spec()?])?;
+    pond.store().declare(&[world::WORK.spec()?])?;
     let mut filled = 0u64;
     let mut rows: Vec<(u64, [Figure; 3])> = Vec::new();
     for size in [1_000u64, 100_000, 1_000_000] {
@@ -42,15 +42,15 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
 
 fn measure(args: &crate::Args, pond: &millpond::blocking::Pond, filled: &mut u64, size: u64) -> Done<[Figure; 3]> {
     let (mut points, mut pages, mut commits) = (Vec::new(), Vec::new(), Vec::new());
-    let mut n = 1u64;
+    let (mut n, records) = (1u64, pond.store());
     for _ in 0..args.rounds {
         points.push(rate(args.secs / 2.0, || {
             n = (n * 6_364_136 + 1_442_695) % size;
-            pond.get("work", &format!("k{}", n + 1))?.map(drop).ok_or_else(|| "missing".into())
+            records.get("work", &format!("k{}", n + 1))?.map(drop).ok_or_else(|| "missing".into())
         })?);
         pages.push(rate(args.secs / 2.0, || {
             n = (n * 6_364_136 + 1_442_695) % (size - 60);
-            let page = pond.query(Query::new("work")?.at_least("ts", n as i64).order_asc("ts").limit(50))?;
+            let page = records.query(Query::new("work")?.at_least("ts", n as i64).order_asc("ts").limit(50))?;
             if page.items.len() == 50 { Ok(()) } else { Err("a short page".into()) }
         })?);
         commits.push(rate(args.secs / 2.0, || {

@@ -29,7 +29,7 @@ fn point(args: &crate::Args, report: &mut Report) -> Done {
     let (folder, runtime) = (world::folder(args)?, world::runtime()?);
     let path = folder.path().join("ours.db");
     let pond = millpond::blocking::open(&format!("sqlite:{}", path.display()))?;
-    pond.declare(&[world::WORK.spec()?])?;
+    pond.store().declare(&[world::WORK.spec()?])?;
     for chunk in (1..=RECORDS as u64).collect::<Vec<_>>().chunks(500) {
         let mut commit = millpond_core::Commit::new();
         for n in chunk {
@@ -40,26 +40,35 @@ fn point(args: &crate::Args, report: &mut Report) -> Done {
     let mut hand = Hand::open(&folder.path().join("hand.db"))?;
     hand.steps(RECORDS)?;
     let store = runtime.block_on(world::store(folder.path(), "ours.db"))?;
-    let n = RefCell::new(0u64);
+    let (n, records) = (RefCell::new(0u64), pond.store());
     let next = || {
         let mut n = n.borrow_mut();
         *n = (*n * 6_364_136 + 1_442_695) % RECORDS as u64;
         format!("k{}", *n + 1)
     };
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, blocking", Box::new(|| rate(args.secs, || pond.get("work", &next())?.map(drop).ok_or_else(|| "missing".into())))),
-        ("millpond, async", Box::new(|| {
-            runtime.block_on(async {
-                let (begin, mut done) = (Instant::now(), 0u64);
-                while begin.elapsed().as_secs_f64() < args.secs {
-                    store.get("work", &next()).await?.ok_or("missing")?;
-                    done += 1;
-                }
-                Ok(done as f64 / begin.elapsed().as_secs_f64())
-            })
-        })),
-        ("by hand", Box::new(|| rate(args.secs, || hand.get(&next())?.map(drop).ok_or_else(|| "missing".into())))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, blocking",
+                Box::new(|| rate(args.secs, || records.get("work", &next())?.map(drop).ok_or_else(|| "missing".into()))),
+            ),
+            (
+                "millpond, async",
+                Box::new(|| {
+                    runtime.block_on(async {
+                        let (begin, mut done) = (Instant::now(), 0u64);
+                        while begin.elapsed().as_secs_f64() < args.secs {
+                            store.get("work", &next()).await?.ok_or("missing")?;
+                            done += 1;
+                        }
+                        Ok(done as f64 / begin.elapsed().as_secs_f64())
+                    })
+                }),
+            ),
+            ("by hand", Box::new(|| rate(args.secs, || hand.get(&next())?.map(drop).ok_or_else(|| "missing".into())))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "reads/s"));
     let (ours, hopped, hand) = (figures[0].1, figures[1].1, figures[2].1);
     report.ratio("millpond, blocking / by hand", ours.median / hand.median, 0.8);
@@ -102,22 +111,34 @@ fn range(args: &crate::Args, report: &mut Report) -> Done {
         }
         Ok(begin.elapsed().as_secs_f64() * 1e3)
     };
-    let figures = interleave(args.rounds * 3, &mut [
-        ("millpond, blocking, in pages", Box::new(ours)),
-        ("by hand, one statement", Box::new(|| {
-            let begin = Instant::now();
-            if hand.range("runs/1")? as i64 != EVENTS {
-                return Err("events are missing".into());
-            }
-            Ok(begin.elapsed().as_secs_f64() * 1e3)
-        })),
-    ])?;
+    let figures = interleave(
+        args.rounds * 3,
+        &mut [
+            ("millpond, blocking, in pages", Box::new(ours)),
+            (
+                "by hand, one statement",
+                Box::new(|| {
+                    let begin = Instant::now();
+                    if hand.range("runs/1")? as i64 != EVENTS {
+                        return Err("events are missing".into());
+                    }
+                    Ok(begin.elapsed().as_secs_f64() * 1e3)
+                }),
+            ),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "ms"));
     let ours = figures[0].1;
     report.at_most("millpond / by hand", ours.median / figures[1].1.median, 2.0);
     let first = Figure::of(first.into_inner());
     report.at_most("first event, ms", first.median, 5.0);
     report.peer("MLflow get_metric_history", ours.median, ("mlflow", "sqlite: get_metric_history, 10k points"), Some(8.0), true);
-    report.peer("Dagster get_records_for_run", ours.median, ("dagster", "sqlite: get_records_for_run, 10k events"), Some(8.0), true);
+    report.peer(
+        "Dagster get_records_for_run",
+        ours.median,
+        ("dagster", "sqlite: get_records_for_run, 10k events"),
+        Some(8.0),
+        true,
+    );
     report.product("sqlite.range10k", ours, "ms")
 }

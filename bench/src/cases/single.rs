@@ -32,16 +32,22 @@ fn through_a_writer(args: &crate::Args, report: &mut Report) -> Done {
     let store = runtime.block_on(world::store(folder.path(), "ours.db"))?;
     let hand = HandWriter::start(Hand::open(&folder.path().join("hand.db"))?, 1);
     let n = RefCell::new(0u64);
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, async", Box::new(|| {
-            rate(args.secs, || {
-                *n.borrow_mut() += 1;
-                runtime.block_on(store.commit(world::step(*n.borrow())?))?;
-                Ok(())
-            })
-        })),
-        ("by hand, own writer thread", Box::new(|| rate(args.secs, || Ok(runtime.block_on(hand.step())?)))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, async",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        *n.borrow_mut() += 1;
+                        runtime.block_on(store.commit(world::step(*n.borrow())?))?;
+                        Ok(())
+                    })
+                }),
+            ),
+            ("by hand, own writer thread", Box::new(|| rate(args.secs, || Ok(runtime.block_on(hand.step())?)))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
     report.ratio("millpond / by hand", figures[0].1.median / figures[1].1.median, 0.95);
     Ok(())
@@ -51,19 +57,25 @@ fn on_the_callers_thread(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("one caller, one record and one event a commit, on the caller's thread (single.step.blocking)");
     let folder = world::folder(args)?;
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
-    pond.declare(&[world::WORK.spec()?])?;
+    pond.store().declare(&[world::WORK.spec()?])?;
     let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
     let n = RefCell::new(0u64);
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, blocking", Box::new(|| {
-            rate(args.secs, || {
-                *n.borrow_mut() += 1;
-                pond.commit(world::step(*n.borrow())?)?;
-                Ok(())
-            })
-        })),
-        ("by hand", Box::new(|| rate(args.secs, || hand.borrow_mut().one_step()))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, blocking",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        *n.borrow_mut() += 1;
+                        pond.commit(world::step(*n.borrow())?)?;
+                        Ok(())
+                    })
+                }),
+            ),
+            ("by hand", Box::new(|| rate(args.secs, || hand.borrow_mut().one_step()))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
     let ours = figures[0].1.median;
     report.ratio("millpond / by hand", ours / figures[1].1.median, 0.9);
@@ -79,16 +91,22 @@ fn an_event_alone(args: &crate::Args, report: &mut Report) -> Done {
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
     let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
     let n = RefCell::new(0u64);
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, blocking", Box::new(|| {
-            rate(args.secs, || {
-                *n.borrow_mut() += 1;
-                pond.commit(Commit::new().append(&world::stream(*n.borrow()), world::event()?)?)?;
-                Ok(())
-            })
-        })),
-        ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_event()))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, blocking",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        *n.borrow_mut() += 1;
+                        pond.commit(Commit::new().append(&world::stream(*n.borrow()), world::event()?)?)?;
+                        Ok(())
+                    })
+                }),
+            ),
+            ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_event()))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "events/s"));
     let ours = figures[0].1;
     report.ratio("millpond / by hand", ours.median / figures[1].1.median, 0.9);
@@ -100,23 +118,32 @@ fn a_checkpoint(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("one caller, a record of 4 KiB (sqlite.checkpoint4k)");
     let folder = world::folder(args)?;
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
-    pond.declare(&[world::WORK.spec()?])?;
+    pond.store().declare(&[world::WORK.spec()?])?;
     let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
     let saver = RefCell::new(Hand::open(&folder.path().join("saver.db"))?);
     let doc = format!("{{\"state\":\"{}\",\"status\":\"running\",\"ts\":1}}", "x".repeat(4_050));
     let n = RefCell::new(0u64);
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, blocking", Box::new(|| {
-            rate(args.secs, || {
-                *n.borrow_mut() += 1;
-                let id = RecordId::new("work", &format!("k{}", n.borrow()))?;
-                pond.commit(Commit::new().write(Write::Put(id, Json::parse(&doc)?)))?;
-                Ok(())
-            })
-        })),
-        ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_record(&doc)))),
-        ("one row as LangGraph's saver keeps it, by hand", Box::new(|| rate(args.secs, || saver.borrow_mut().saver_row(&doc)))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, blocking",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        *n.borrow_mut() += 1;
+                        let id = RecordId::new("work", &format!("k{}", n.borrow()))?;
+                        pond.commit(Commit::new().write(Write::Put(id, Json::parse(&doc)?)))?;
+                        Ok(())
+                    })
+                }),
+            ),
+            ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_record(&doc)))),
+            (
+                "one row as LangGraph's saver keeps it, by hand",
+                Box::new(|| rate(args.secs, || saver.borrow_mut().saver_row(&doc))),
+            ),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
     let ours = figures[0].1;
     report.ratio("millpond / by hand", ours.median / figures[1].1.median, 0.9);

@@ -17,10 +17,13 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     }
     report.heading("10,000 callers at once, each flush slowed by 2 ms (slow)");
     let folder = world::folder(args)?;
-    let figures = interleave(args.rounds, &mut [
-        ("millpond, burst", Box::new(|| traced(folder.path(), "ours"))),
-        ("by hand, one transaction each", Box::new(|| traced(folder.path(), "hand"))),
-    ])?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            ("millpond, burst", Box::new(|| traced(folder.path(), "ours"))),
+            ("by hand, one transaction each", Box::new(|| traced(folder.path(), "hand"))),
+        ],
+    )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
     report.ratio("millpond / one transaction each", figures[0].1.median / figures[1].1.median, 60.0);
     Ok(())

@@ -3,9 +3,13 @@
 //! A call runs to its end on the caller's own thread: a lone caller pays for no hop. Inside an async runtime every
 //! call answers with an error, never with a panic or a deadlock.
 
-use millpond_core::{Commit, Outcome, Receipt, Record, Result};
+mod store;
+
+use millpond_core::{Commit, Outcome, Receipt, Result};
 
 use crate::bridge::Bridge;
+
+pub use store::{Store, Subscription};
 
 pub use crate::checkpoints::blocking::Checkpoints;
 pub use crate::locks::blocking::Locks;
@@ -55,12 +59,9 @@ impl Pond {
         self.bridge.run(self.pond.try_commit(commit))
     }
 
-    /// A record by key.
-    ///
-    /// # Errors
-    /// As [`crate::Store::get`].
-    pub fn get(&self, collection: &str, key: &str) -> Result<Option<Record>> {
-        self.bridge.run(self.pond.store().get(collection, key))
+    /// Raw commits, queries and feeds; see [`crate::Pond::store`].
+    pub fn store(&self) -> Store {
+        Store::new(self.pond.store().clone(), self.bridge.clone())
     }
 
     /// Runs; see [`crate::Pond::runs`].
