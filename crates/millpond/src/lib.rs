@@ -20,6 +20,7 @@
 mod bridge;
 pub mod blocking;
 mod checkpoints;
+pub mod dead_letters;
 mod diff;
 pub mod locks;
 mod open;
@@ -33,6 +34,11 @@ pub mod yaml;
 pub use checkpoints::{
     CHECKPOINT_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, Checkpoints, NewCheckpoint,
     Payload, PayloadKind, Scope,
+};
+pub use dead_letters::{
+    Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
+    DeadLetterState, DeadLetterStats, DeadLetteredItem, DeadLetters, ErrorType, FailureAnalysis, FailureDetail, FailurePattern,
+    LetterRef, PurgeRequest, PurgedLetters, WorktreeArtifacts, error_signature,
 };
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use millpond_core::*;

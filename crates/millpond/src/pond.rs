@@ -81,6 +81,11 @@ impl Pond {
         crate::Checkpoints::new(self.store.clone(), Arc::clone(&self.checkpoint_heads))
     }
 
+    /// The dead letters.
+    pub fn dead_letters(&self) -> crate::DeadLetters {
+        crate::DeadLetters::new(self.store.clone())
+    }
+
     /// A live feed.
     pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
         self.store.subscribe(selector, start)
@@ -100,6 +105,7 @@ fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
     // One line a domain.
     let declared: &[&[millpond_core::Collection]] = &[
         &[millpond_core::LEASES],
+        &[crate::DeadLetter::COLLECTION, crate::DeadLetterJob::COLLECTION],
         &[crate::Session::COLLECTION, crate::SessionJobMapping::COLLECTION, crate::JobSessionMapping::COLLECTION],
         &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION],
         &crate::checkpoints::COLLECTIONS,

@@ -12,6 +12,7 @@ use crate::bridge::Bridge;
 pub use store::{Store, Subscription};
 
 pub use crate::checkpoints::blocking::Checkpoints;
+pub use crate::dead_letters::blocking::DeadLetters;
 pub use crate::locks::blocking::Locks;
 pub use crate::runs::blocking::Runs;
 pub use crate::sessions::blocking::Sessions;
@@ -72,6 +73,11 @@ impl Pond {
     /// The sessions.
     pub fn sessions(&self) -> Sessions {
         Sessions::new(self.pond.sessions(), self.bridge.clone())
+    }
+
+    /// The dead letters.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.pond.dead_letters(), self.bridge.clone())
     }
 
     /// The locks.
