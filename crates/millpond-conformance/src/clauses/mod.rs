@@ -3,7 +3,13 @@
 use crate::Clause;
 
 mod commits;
+mod feed;
 mod idempotency;
+mod leases;
+mod limits;
+mod namespaces;
+mod purge;
+mod queries;
 mod records;
 mod streams;
 pub mod tools;
@@ -11,6 +17,17 @@ mod workflows;
 
 /// Every clause of the suite, in the order of the report.
 pub fn all() -> Vec<Clause> {
-    let groups: &[&[Clause]] = &[records::CLAUSES, commits::CLAUSES, idempotency::CLAUSES, streams::CLAUSES, workflows::CLAUSES];
-    groups.concat()
+    let mut all = Vec::new();
+    all.extend_from_slice(records::CLAUSES);
+    all.extend_from_slice(commits::CLAUSES);
+    all.extend_from_slice(idempotency::CLAUSES);
+    all.extend_from_slice(streams::CLAUSES);
+    all.extend_from_slice(feed::CLAUSES);
+    all.extend_from_slice(queries::CLAUSES);
+    all.extend_from_slice(limits::CLAUSES);
+    all.extend_from_slice(leases::CLAUSES);
+    all.extend_from_slice(namespaces::CLAUSES);
+    all.extend_from_slice(purge::CLAUSES);
+    all.extend_from_slice(workflows::CLAUSES);
+    all
 }
