@@ -10,7 +10,7 @@ use crate::output::Format;
 /// With no configuration the store is the folder ./millpond-data.
 /// Data goes to stdout, everything else to stderr.
 #[derive(Debug, Parser)]
-#[command(name = "millpond", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "millpond", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Flags every command takes.
     #[command(flatten)]
@@ -54,6 +54,21 @@ pub enum Command {
     Commit(c::commit::CommitArgs),
     /// Show the receipt of a commit by its id
     Outcome(c::commit::OutcomeArgs),
+    /// Runs: executions of workflows, and their logs
+    #[command(subcommand)]
+    Runs(c::runs::RunsCommand),
+    /// Locks with fencing tokens
+    #[command(subcommand)]
+    Locks(c::locks::LocksCommand),
+    /// Checkpoints: numbered states to resume from
+    #[command(subcommand)]
+    Checkpoints(c::checkpoints::CheckpointsCommand),
+    /// Workflows: immutable versions of definitions
+    #[command(subcommand)]
+    Workflows(c::workflows::WorkflowsCommand),
+    /// Sessions: long-running work that can be paused and resumed
+    #[command(subcommand)]
+    Sessions(c::sessions::SessionsCommand),
     /// Records: JSON documents by collection and key
     #[command(subcommand)]
     Records(c::records::RecordsCommand),
@@ -68,4 +83,15 @@ pub enum Command {
     Store(c::store::StoreCommand),
     /// Print a completion script for a shell
     Completions(c::completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Two flags of one name, a default that does not parse and the like are found by looking at all commands.
+    #[test]
+    fn every_command_can_be_parsed() {
+        super::Cli::command().debug_assert();
+    }
 }

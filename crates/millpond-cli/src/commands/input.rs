@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 
-use millpond::{Error, Host, Result, SystemHost, Timestamp};
+use millpond::{Error, Host, Json, PageCursor, Result, Scope, SystemHost, Timestamp};
+use serde_json::Value;
 
 /// The text of a file; `-` is stdin.
 ///
@@ -56,6 +57,43 @@ pub fn moment(text: &str) -> Result<Timestamp, String> {
     }
     Timestamp::parse(text)
         .map_err(|_| format!("{text:?} is not a moment; write it like 2026-11-21T08:00:00Z, or like 2d for two days ago"))
+}
+
+/// A page of a list: how long, and where to go on.
+#[derive(Debug, clap::Args)]
+pub struct PageArgs {
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Continue after the page that gave out this cursor
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<PageCursor>,
+}
+
+/// JSON given in place, as `@FILE`, or as `-` for stdin.
+///
+/// # Errors
+/// `Invalid` when it is not JSON that can be kept; as [`read_text`].
+pub fn json(given: &str) -> Result<Value> {
+    Json::parse(&inline_or_file(given)?)?.value()
+}
+
+/// JSON, if any was given.
+///
+/// # Errors
+/// As [`json`].
+pub fn json_or_null(given: Option<&str>) -> Result<Value> {
+    given.map_or(Ok(Value::Null), json)
+}
+
+/// `name=JSON` pairs as a map. What is no JSON is taken as text, so that quotes can be left out.
+pub fn json_map(pairs: Vec<(String, String)>) -> BTreeMap<String, Value> {
+    pairs.into_iter().map(|(n, v)| (n, Json::parse(&v).and_then(|j| j.value()).unwrap_or(Value::String(v)))).collect()
+}
+
+/// The scope of checkpoints.
+pub fn scope(text: &str) -> Result<Scope, Error> {
+    text.parse()
 }
 
 /// `name=value`.

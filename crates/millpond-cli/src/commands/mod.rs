@@ -1,13 +1,18 @@
 //! One file a noun: its flags, its calls of the library, its columns.
 
+pub mod checkpoints;
 pub mod commit;
 pub mod completions;
 pub mod events;
 pub mod input;
+pub mod locks;
 pub mod namespaces;
 pub mod query;
 pub mod records;
+pub mod runs;
+pub mod sessions;
 pub mod store;
+pub mod workflows;
 
 use millpond::Result;
 
@@ -22,6 +27,11 @@ pub async fn run(cli: Cli) -> Result<Exit> {
         Command::Demo(args) => crate::demo::run(&ctx, args).await,
         Command::Commit(args) => commit::run(&ctx, args).await,
         Command::Outcome(args) => commit::outcome(&ctx, args).await,
+        Command::Runs(command) => runs::run(&ctx, command).await,
+        Command::Locks(command) => locks::run(&ctx, command).await,
+        Command::Checkpoints(command) => checkpoints::run(&ctx, command).await,
+        Command::Workflows(command) => workflows::run(&ctx, command).await,
+        Command::Sessions(command) => sessions::run(&ctx, command).await,
         Command::Records(command) => records::run(&ctx, command).await,
         Command::Events(command) => events::run(&ctx, command).await,
         Command::Namespaces(command) => namespaces::run(&ctx, command).await,

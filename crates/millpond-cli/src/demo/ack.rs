@@ -30,16 +30,28 @@ impl Ack {
         path.map(open).transpose().map(Self)
     }
 
-    /// Tells of one commit: which step it was, and how many there are in all.
+    /// Tells of the commit that began a run.
+    ///
+    /// # Errors
+    /// As [`Ack::tell`].
+    pub fn tell_begin(&mut self, receipt: &Receipt) -> Result<()> {
+        self.line("begin", 0, 1, receipt)
+    }
+
+    /// Tells of one commit: which step it was, counted from 0, and how many its stage has.
     ///
     /// # Errors
     /// `Unavailable` when nobody reads any more.
     pub fn tell(&mut self, step: &State, receipt: &Receipt) -> Result<()> {
+        self.line(step.stage.name(), step.step, step.steps_of(step.stage), receipt)
+    }
+
+    fn line(&mut self, stage: &str, step: u64, steps: u64, receipt: &Receipt) -> Result<()> {
         let Some(pipe) = &mut self.0 else { return Ok(()) };
         let line = json!({
-            "stage": step.stage.name(),
-            "step": step.step,
-            "steps": step.steps_of(step.stage),
+            "stage": stage,
+            "step": step,
+            "steps": steps,
             "position": receipt.position,
             "commit": receipt.id,
         });

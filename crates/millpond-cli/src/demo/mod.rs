@@ -99,7 +99,7 @@ async fn start(pond: &Pond, lease: &Lease, corpus: &Corpus, last: Option<State>,
     let (state, part) = begin::begin_part(pond, corpus, last.as_ref()).await?;
     let commit = lease.fence(millpond::Commit::new().trusted().by("millpond demo").and(part));
     let receipt = pond.commit(commit).await?;
-    ack.tell(&state, &receipt)?;
+    ack.tell_begin(&receipt)?;
     Ok(state)
 }
 

@@ -8,7 +8,7 @@ mod table;
 
 use std::io::Write;
 
-use millpond::{Damaged, Error, Result};
+use millpond::{Damaged, Error, Page, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -52,8 +52,16 @@ pub fn values<T: Serialize>(things: impl IntoIterator<Item = T>) -> Result<Vec<V
 /// # Errors
 /// `Unavailable` when stdout cannot be written for another reason.
 pub fn write(text: &str) -> Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout, as [`write`] does.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => other.map_err(|e| Error::unavailable("cannot write to stdout").with_source(e)),
     }
@@ -102,6 +110,36 @@ impl Out {
             crate::report::note(format_args!("there is more: --after {next}"));
         }
         Ok(())
+    }
+
+    /// A page as the library answers it.
+    ///
+    /// # Errors
+    /// As [`write`].
+    pub fn found<T: Serialize>(&self, columns: &[Column], page: &Page<T>) -> Result<()> {
+        self.page(columns, &values(&page.items)?, page.next.as_ref().map(ToString::to_string), &page.damaged)
+    }
+
+    /// One thing by key, or that it is not there.
+    ///
+    /// # Errors
+    /// `NotFound`, and as [`write`].
+    pub fn one<T: Serialize>(&self, what: impl std::fmt::Display, thing: Option<&T>) -> Result<()> {
+        match thing {
+            Some(thing) => self.item(&value(thing)?),
+            None => Err(Error::not_found(format!("{what} does not exist"))),
+        }
+    }
+
+    /// Whether something was there to be deleted.
+    ///
+    /// # Errors
+    /// `NotFound` when it was not, and as [`write`].
+    pub fn deleted(&self, what: impl std::fmt::Display, was_there: bool) -> Result<()> {
+        if !was_there {
+            return Err(Error::not_found(format!("{what} does not exist")));
+        }
+        self.say(format_args!("{what} deleted"), &json!({ "deleted": what.to_string() }))
     }
 
     /// A list that is whole.

@@ -1,0 +1,198 @@
+//! `kill -9` of the demo at random moments, over more than 2,000 files: nothing acknowledged is lost, no step is
+//! done twice, and the end is the same as without a kill.
+//!
+//! The parent reads an acknowledgement for each commit from a pipe, and chooses the moment of each kill by counting
+//! them and waiting a little, so that kills land while the next step is read, computed or committed.
+//!
+//! `MILLPOND_KILL_SEED` repeats a run, `MILLPOND_KILLS` changes the number of kills.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use millpond::{CommitId, OpenOptions, Pond};
+use support::{Random, corpus, millpond, runtime};
+
+/// Files of the corpus.
+const FILES: usize = 2_100;
+/// The four stages, which all have to be hit.
+const STAGES: [&str; 4] = ["collect", "convert", "segment", "index"];
+
+/// One acknowledged commit.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Ack {
+    stage: String,
+    step: u64,
+    steps: u64,
+    position: u64,
+    commit: String,
+}
+
+/// How one life of the program ended.
+#[derive(Debug)]
+struct Life {
+    acks: Vec<Ack>,
+    killed: bool,
+    digest: Option<String>,
+}
+
+/// Starts the demo, kills it after so many acknowledgements and so long a wait, and reads what it had to say.
+fn live(store: &Path, corpus: &Path, kill: Option<(usize, Duration)>) -> Life {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut child = Command::new(millpond())
+        .args(["demo", "--store"])
+        .arg(store)
+        .arg(corpus)
+        // The pipe travels as the child's stdin, which the demo does not read: it opens it for writing.
+        .env("MILLPOND_DEMO_ACK", "/dev/fd/0")
+        .stdin(Stdio::from(writer))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut acks = Vec::new();
+    let mut lines = BufReader::new(reader).lines();
+    if let Some((after, wait)) = kill {
+        while acks.len() < after {
+            let Some(Ok(line)) = lines.next() else { break };
+            acks.push(parse(&line));
+        }
+        spin(wait);
+        child.kill().expect("the child is ours");
+    }
+    // The writer is gone with the child, so this ends. A line that was cut by the kill was not acknowledged.
+    acks.extend(lines.map_while(Result::ok).filter(|l| l.ends_with('}')).map(|l| parse(&l)));
+    let output = child.wait_with_output().expect("the child ends");
+    let killed = output.status.signal() == Some(9);
+    assert!(killed || output.status.success(), "the demo failed: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let digest = text.lines().last().and_then(|l| l.strip_prefix("demo digest: ")).map(str::to_owned);
+    Life { acks, killed, digest }
+}
+
+fn parse(line: &str) -> Ack {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?} is no acknowledgement: {e}"))
+}
+
+/// Waits to the microsecond, which sleeping does not.
+fn spin(wait: Duration) {
+    let until = Instant::now() + wait;
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+fn open(store: &Path) -> (tokio::runtime::Runtime, Pond) {
+    let runtime = runtime();
+    let place = store.to_str().expect("a UTF-8 path");
+    let pond = runtime.block_on(OpenOptions::new().create(false).open(place)).expect("the store opens after a kill");
+    (runtime, pond)
+}
+
+/// The last position of the store, read by the parent after the child's death.
+fn head(store: &Path) -> u64 {
+    if !store.join("millpond.db").exists() {
+        return 0;
+    }
+    let (runtime, pond) = open(store);
+    let head = runtime.block_on(async { pond.store().head().await }).map_or(0, |p| p.0);
+    runtime.block_on(pond.close()).expect("closes");
+    head
+}
+
+/// Steps that are still to come after an acknowledgement.
+fn left(last: Option<&Ack>) -> u64 {
+    let groups = last.filter(|a| STAGES[..3].contains(&a.stage.as_str())).map_or(FILES as u64 / 16, |a| a.steps);
+    let Some(last) = last else { return 3 * groups + 66 };
+    let after = STAGES.iter().position(|s| *s == last.stage).map_or(4, |at| 3 - at as u64);
+    let whole = match after {
+        0 => 0,
+        stages => (stages - 1) * groups + 64,
+    };
+    whole + last.steps - last.step - 1
+}
+
+#[test]
+fn killed_at_random_moments_nothing_is_lost_and_the_end_is_the_same() {
+    let seed = std::env::var("MILLPOND_KILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(support::fresh_seed);
+    let kills: usize = std::env::var("MILLPOND_KILLS").ok().and_then(|s| s.parse().ok()).unwrap_or(50);
+    println!("seed {seed} (repeat with MILLPOND_KILL_SEED={seed})");
+    let mut random = Random::new(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = folder.path().join("corpus");
+    let unreadable = corpus(&files, FILES, &mut random);
+
+    let began = Instant::now();
+    let whole = live(&folder.path().join("whole"), &files, None);
+    let per_commit = began.elapsed() / u32::try_from(whole.acks.len()).expect("few");
+    let expected = whole.digest.expect("a digest");
+    println!("{FILES} files, {unreadable} of them unreadable; {} commits of {per_commit:?}; digest {expected}", whole.acks.len());
+
+    let store = folder.path().join("killed");
+    let mut acks: Vec<Ack> = Vec::new();
+    let mut landed: BTreeMap<String, u32> = BTreeMap::new();
+    let (mut mid_work, mut ahead) = (0, 0);
+    for kill in 0..kills {
+        // So many on average that the last kill finds the last steps.
+        let share = (left(acks.last()) * 2 / (kills - kill) as u64).max(2);
+        let after = 1 + random.below(share.saturating_sub(2).max(1));
+        let wait = Duration::from_micros(random.below(u64::try_from(per_commit.as_micros()).expect("short") * 2 + 1));
+        let life = live(&store, &files, Some((usize::try_from(after).expect("small"), wait)));
+        let first = life.acks.len();
+        acks.extend(life.acks);
+        let done = acks.last().is_some_and(|a| a.stage == "index" && a.step + 1 == a.steps);
+        let mut place = acks.last().map_or("start".to_owned(), |a| a.stage.clone());
+        if !life.killed || done {
+            place = "after the end".to_owned();
+        } else if first > 0 {
+            mid_work += 1;
+        }
+        // A commit that is durable and was not acknowledged: the kill landed inside of it.
+        ahead += u32::from(head(&store) > acks.last().map_or(0, |a| a.position));
+        println!("kill {:2}: after {first:3} commits and {wait:?}, in {place}", kill + 1);
+        *landed.entry(place).or_default() += 1;
+    }
+    let last = live(&store, &files, None);
+    acks.extend(last.acks);
+    println!(
+        "landed: {landed:?}; {mid_work} of {kills} mid-work; {ahead} with a commit that was durable and not yet acknowledged"
+    );
+
+    assert_eq!(last.digest.as_deref(), Some(expected.as_str()), "killed or not, the end is the same");
+    let steps: BTreeSet<(&str, u64)> = acks.iter().map(|a| (a.stage.as_str(), a.step)).collect();
+    assert_eq!(steps.len(), acks.len(), "no step was committed twice");
+    everything_is_there(&store, &acks, whole.acks.len(), unreadable);
+    assert!(mid_work * 10 >= kills * 8, "only {mid_work} of {kills} kills hit mid-work");
+    for stage in STAGES {
+        assert!(landed.contains_key(stage), "no kill hit {stage}: {landed:?}");
+    }
+    println!("took {:?}", began.elapsed());
+}
+
+/// Every acknowledged commit has its receipt at the position it was told; each step ended once in the log.
+fn everything_is_there(store: &Path, acks: &[Ack], commits: usize, unreadable: usize) {
+    let (runtime, pond) = open(store);
+    runtime.block_on(async {
+        for ack in acks {
+            let id = CommitId::parse(&ack.commit).expect("an id");
+            let receipt = pond.store().outcome(id).await.expect("readable");
+            let receipt = receipt.unwrap_or_else(|| panic!("{ack:?} was acknowledged and is lost"));
+            assert_eq!(receipt.position.0, ack.position, "{ack:?}");
+        }
+        let runs = pond.runs().recent("document-pipeline", None, 10).await.expect("runs").items;
+        assert_eq!(runs.len(), 1, "killed and started again, it is still one run");
+        let log = pond.runs().log(&runs[0].id, None, 10_000).await.expect("log").items;
+        let ended: Vec<&str> = log.iter().filter(|e| e.kind == "step.completed").map(|e| e.data.as_str()).collect();
+        // All commits but the two before the first step: the beginning, and the list of files.
+        assert_eq!(ended.len(), commits - 2, "each step ended once");
+        assert!(pond.store().stream(&millpond::Runs::stream(&runs[0].id)).await.expect("stream").expect("log").sealed);
+        let counted = runs[0].output.get("unreadable").and_then(serde_json::Value::as_u64);
+        assert_eq!(counted, Some(unreadable as u64));
+        assert_eq!(pond.store().engine().check(pond.store().namespace()).await.expect("checked"), Vec::<String>::new());
+    });
+}
