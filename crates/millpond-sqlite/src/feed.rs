@@ -75,6 +75,14 @@ fn trimmed(connection: &Connection, ns: i64, filter: &EventFilter) -> Result<Pos
     Ok(Position(found.first().copied().unwrap_or(0).cast_unsigned()))
 }
 
+/// The last position among the purged tombstones of a collection.
+fn purged(connection: &Connection, ns: i64, collection: &CollectionName) -> Result<Position> {
+    let values: Vec<Box<dyn ToSql>> = vec![Box::new(ns), Box::new(collection.as_str().to_owned())];
+    let text = "SELECT purged_position FROM collections WHERE ns = ?1 AND name = ?2";
+    let found = run(connection, text, &values, |r| r.get::<_, i64>(0))?;
+    Ok(Position(found.first().copied().unwrap_or(0).cast_unsigned()))
+}
+
 enum Found {
     Change(Change),
     Damaged(Damaged),
@@ -89,7 +97,10 @@ fn records(
     request: &FeedRequest,
 ) -> Result<FeedPage> {
     if let Some(after) = request.after.filter(|p| p.0 < ns.purged_position) {
-        return Err(expired(after, Position(ns.purged_position)));
+        let purged = purged(connection, ns.id, collection)?;
+        if after < purged {
+            return Err(expired(after, purged));
+        }
     }
     let after = request.after.unwrap_or_default();
     let scope = &table.scope;

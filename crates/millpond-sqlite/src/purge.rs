@@ -17,9 +17,10 @@ pub(crate) fn purge(transaction: &Connection, namespace: &Namespace, before: Tim
     run("UPDATE namespaces SET receipts_floor = max(receipts_floor, ?2) WHERE id = ?1", &[&ns.id, &micros])?;
     transaction
         .execute(
-            "INSERT INTO collections (ns, name, revision_floor) \
-             SELECT ns, collection, max(revision) FROM tombstones WHERE ns = ?1 AND time < ?2 GROUP BY ns, collection \
-             ON CONFLICT (ns, name) DO UPDATE SET revision_floor = max(revision_floor, excluded.revision_floor)",
+            "INSERT INTO collections (ns, name, revision_floor, purged_position) \
+             SELECT ns, collection, max(revision), max(position) FROM tombstones WHERE ns = ?1 AND time < ?2 GROUP BY ns, collection \
+             ON CONFLICT (ns, name) DO UPDATE SET revision_floor = max(revision_floor, excluded.revision_floor), \
+               purged_position = max(purged_position, excluded.purged_position)",
             params![ns.id, micros],
         )
         .map_err(sql("purge"))?;

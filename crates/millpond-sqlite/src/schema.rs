@@ -37,6 +37,7 @@ CREATE TABLE collections (
   name TEXT NOT NULL,
   spec TEXT,
   revision_floor INTEGER NOT NULL DEFAULT 0,
+  purged_position INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (ns, name)
 ) STRICT, WITHOUT ROWID;
 
