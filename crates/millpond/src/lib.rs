@@ -23,11 +23,13 @@ mod checkpoints;
 pub mod dead_letters;
 mod diff;
 pub mod locks;
+mod metrics;
 mod open;
 mod pond;
 mod runs;
 pub mod sessions;
 mod text;
+mod unit;
 mod workflows;
 pub mod yaml;
 
@@ -41,6 +43,11 @@ pub use dead_letters::{
     LetterRef, PurgeRequest, PurgedLetters, WorktreeArtifacts, error_signature,
 };
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
+pub use metrics::{
+    Execution, Feedback, FeedbackFilter, Measure, MetricSummary, Metrics, NamedCount, NamedDuration, NewFeedback, NewPattern,
+    NodeDurations, NodeExecution, OperationCount, Pattern, PatternFilter, QUANTILE_ERROR, Sketch, Summary, TrendPoint,
+    pattern_kinds,
+};
 pub use millpond_core::*;
 pub use open::{OpenOptions, open};
 pub use pond::Pond;
@@ -51,6 +58,7 @@ pub use sessions::{
     JobSessionMapping, MapReduceData, MapReducePhase, NewSession, Session, SessionCheckpoint, SessionCounts, SessionFilter,
     SessionJobMapping, SessionStats, SessionStatus, SessionTotals, SessionType, Sessions, WorkflowData,
 };
+pub use unit::{Unit, UnitCheckpoints, UnitEvents, UnitMetrics, UnitRuns};
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,
 };

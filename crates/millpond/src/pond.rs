@@ -76,6 +76,16 @@ impl Pond {
         crate::Sessions::new(self.store.clone())
     }
 
+    /// A unit of work: parts of several domains, committed at once or not at all.
+    pub fn unit(&self) -> crate::Unit {
+        crate::Unit::new(self.clone())
+    }
+
+    /// Metrics, patterns and feedback.
+    pub fn metrics(&self) -> crate::Metrics {
+        crate::Metrics::new(self.store.clone())
+    }
+
     /// Checkpoints: numbered states of sessions, workflows and runs.
     pub fn checkpoints(&self) -> crate::Checkpoints {
         crate::Checkpoints::new(self.store.clone(), Arc::clone(&self.checkpoint_heads))
@@ -109,6 +119,7 @@ fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
         &[crate::Session::COLLECTION, crate::SessionJobMapping::COLLECTION, crate::JobSessionMapping::COLLECTION],
         &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION],
         &crate::checkpoints::COLLECTIONS,
+        &crate::metrics::COLLECTIONS,
         &crate::workflows::COLLECTIONS,
     ];
     declared.iter().copied().flatten().map(millpond_core::Collection::spec).collect()

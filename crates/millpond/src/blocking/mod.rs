@@ -14,8 +14,10 @@ pub use store::{Store, Subscription};
 pub use crate::checkpoints::blocking::Checkpoints;
 pub use crate::dead_letters::blocking::DeadLetters;
 pub use crate::locks::blocking::Locks;
+pub use crate::metrics::blocking::Metrics;
 pub use crate::runs::blocking::Runs;
 pub use crate::sessions::blocking::Sessions;
+pub use crate::unit::blocking::Unit;
 pub use crate::workflows::blocking::Workflows;
 
 /// Opens the `default` namespace of a place. See [`crate::open`].
@@ -88,6 +90,16 @@ impl Pond {
     /// Workflows; see [`crate::Pond::workflows`].
     pub fn workflows(&self) -> Workflows {
         Workflows::new(self.pond.workflows(), self.bridge.clone())
+    }
+
+    /// A unit of work; see [`crate::Pond::unit`].
+    pub fn unit(&self) -> Unit {
+        Unit::new(self.pond.unit(), self.bridge.clone())
+    }
+
+    /// Metrics, patterns and feedback; see [`crate::Pond::metrics`].
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(self.pond.metrics(), self.bridge.clone())
     }
 
     /// Checkpoints; see [`crate::Pond::checkpoints`].

@@ -1,0 +1,299 @@
+//! A unit of work: what one step did in several domains, committed at once or not at all.
+//!
+//! ```
+//! # async fn demo() -> millpond::Result<()> {
+//! # use millpond::{Execution, NewRun, Step};
+//! # use serde_json::json;
+//! # let pond = millpond::open("memory:").await?;
+//! let run = pond.runs().start(NewRun::of("etl", 3)).await?;
+//!
+//! let mut unit = pond.unit();
+//! unit.runs().step_completed(run.id(), Step::new("fetch"));
+//! unit.events(run.stream()).append("page.fetched", &json!({"url": "https://example.org"}));
+//! unit.checkpoints(run.id()).save(&json!({"next": 2}));
+//! unit.metrics().record(Execution::of(&run).tokens(412));
+//! unit.commit().await?;
+//! # Ok(()) }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(demo()).unwrap();
+//! ```
+//!
+//! Nothing reaches the store before [`Unit::commit`]. A part that cannot be made, such as an event too large, is
+//! remembered and refuses the whole unit then.
+
+mod parts;
+
+use millpond_core::{Commit, CommitId, Document, Error, Expectation, Receipt, Records, Result, Versioned, Write};
+
+pub use parts::{UnitCheckpoints, UnitEvents, UnitMetrics, UnitRuns};
+
+use parts::Part;
+
+use crate::Pond;
+use crate::checkpoints::{Follows, Origin, outdated};
+use crate::metrics::is_counted;
+
+/// How often a unit is put together again because somebody else saved a checkpoint in between.
+const TRIES: u32 = 64;
+
+/// What one step did, being collected. See [`crate::Pond::unit`].
+#[derive(Debug)]
+pub struct Unit {
+    pond: Pond,
+    id: Option<CommitId>,
+    by: Option<String>,
+    parts: Vec<Part>,
+    failed: Option<Error>,
+}
+
+/// A unit worked out against what is known of the store.
+struct Assembled {
+    commit: Commit,
+    /// Checkpoints it saves: scope and version.
+    saves: Vec<(String, i64)>,
+    /// Facts it records: which part, and the fact.
+    facts: Vec<(usize, crate::Execution)>,
+}
+
+impl Unit {
+    pub(crate) fn new(pond: Pond) -> Self {
+        Self { pond, id: None, by: None, parts: Vec::new(), failed: None }
+    }
+
+    /// Makes a retry safe: a unit whose id was committed before answers with that receipt and changes nothing.
+    pub fn id(&mut self, id: CommitId) -> &mut Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Says who commits, shown to whoever meets a conflict with it.
+    pub fn by(&mut self, by: impl Into<String>) -> &mut Self {
+        self.by = Some(by.into());
+        self
+    }
+
+    /// Makes the unit depend on a lock: the store refuses it as `Fenced` once the lock is not ours any more.
+    pub fn fenced_by(&mut self, lease: &crate::Lease) -> &mut Self {
+        self.push(Ok(lease.fence(Commit::new().trusted())))
+    }
+
+    /// Adds an expectation.
+    pub fn expect(&mut self, expectation: Expectation) -> &mut Self {
+        self.push(Ok(Commit::new().trusted().expect(expectation)))
+    }
+
+    /// Events of a stream.
+    pub fn events(&mut self, stream: impl Into<String>) -> UnitEvents<'_> {
+        UnitEvents::new(self, stream.into())
+    }
+
+    /// What happened in a run.
+    pub fn runs(&mut self) -> UnitRuns<'_> {
+        UnitRuns::new(self)
+    }
+
+    /// Checkpoints of a scope; a bare id is a run's.
+    pub fn checkpoints(&mut self, scope: impl Into<crate::Scope>) -> UnitCheckpoints<'_> {
+        UnitCheckpoints::new(self, scope.into())
+    }
+
+    /// Figures, patterns and feedback.
+    pub fn metrics(&mut self) -> UnitMetrics<'_> {
+        UnitMetrics::new(self)
+    }
+
+    /// Creates or replaces a document of a collection of one's own, whoever changed it meanwhile.
+    pub fn put<T: Document>(&mut self, document: &T) -> &mut Self {
+        let part = own::<T>().and_then(|part| Ok(part.write(Records::put(document)?)));
+        self.push(part)
+    }
+
+    /// Creates a document of a collection of one's own; the unit is refused if the key is taken.
+    pub fn create<T: Document>(&mut self, document: &T) -> &mut Self {
+        let part = own::<T>().and_then(|part| {
+            let id = Records::<T>::id(document.key()?.as_str())?;
+            Ok(part.expect(Expectation::Absent(id)).write(Records::put(document)?))
+        });
+        self.push(part)
+    }
+
+    /// Replaces a document of a collection of one's own; the unit is refused if it changed since it was read.
+    pub fn update<T: Document>(&mut self, document: &Versioned<T>) -> &mut Self {
+        let part = own::<T>().and_then(|part| {
+            let id = Records::<T>::id(document.value.key()?.as_str())?;
+            Ok(part.expect(Expectation::Revision(id, document.revision)).write(Records::put(&document.value)?))
+        });
+        self.push(part)
+    }
+
+    /// Deletes a document of a collection of one's own.
+    pub fn delete<T: Document>(&mut self, key: &str) -> &mut Self {
+        let part = own::<T>().and_then(|part| Ok(part.write(Write::Delete(Records::<T>::id(key)?))));
+        self.push(part)
+    }
+
+    /// Adds a part that a domain made (its `…_part` functions), or a raw commit of one's own.
+    ///
+    /// A raw one is held to the rules of raw commits: it may not write into the domains' collections, and trims go in
+    /// a commit of their own.
+    pub fn part(&mut self, part: Commit) -> &mut Self {
+        let part = if part.is_trusted() { Ok(part) } else { self.checked(part) };
+        self.push(part)
+    }
+
+    fn checked(&self, part: Commit) -> Result<Commit> {
+        let catalog = self.pond.store().catalog();
+        for write in &part.writes {
+            let (Write::Put(id, _) | Write::Delete(id) | Write::Merge(id, _)) = write else { continue };
+            if catalog.get(id.collection.as_str()).is_some_and(|spec| spec.owned) {
+                return Err(not_ours(id.collection.as_str()));
+            }
+        }
+        if part.trims.is_empty() {
+            return Ok(part);
+        }
+        Err(Error::invalid("a unit does not trim streams").with_next("trim in a commit of its own"))
+    }
+
+    /// Commits everything. One commit point: the whole unit.
+    ///
+    /// Where somebody else saved a checkpoint of the same scope in between, the unit is put together again with the next
+    /// number. Figures of a run that were recorded before, and are the same, are left out.
+    ///
+    /// # Errors
+    /// The first part that could not be made; `Conflict` or `Fenced` when an expectation does not hold. Nothing was
+    /// applied then.
+    pub async fn commit(self) -> Result<Receipt> {
+        self.run().await.map_err(|e| e.during("unit.commit"))
+    }
+
+    async fn run(mut self) -> Result<Receipt> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if let Some(id) = self.id {
+            if let Some(mut receipt) = self.pond.store().outcome(id).await? {
+                receipt.replayed = true;
+                return Ok(receipt);
+            }
+        }
+        for _ in 0..TRIES {
+            let Assembled { commit, saves, facts } = self.assemble().await?;
+            let error = match self.pond.store().commit(commit).await {
+                Ok(receipt) => {
+                    for (scope, version) in saves {
+                        self.pond.checkpoints().saw(&scope, version);
+                    }
+                    return Ok(receipt);
+                }
+                Err(error) => error,
+            };
+            if let Some((at, fact)) = facts.iter().find(|(_, fact)| is_counted(&error, fact)) {
+                self.pond.metrics().counted_before(fact).await?;
+                self.parts.remove(*at);
+                continue;
+            }
+            match outdated(&error) {
+                Some(scope) if saves.iter().any(|(s, _)| *s == scope) => self.pond.checkpoints().forget(&scope),
+                _ => return Err(crate::runs::explain(error)),
+            }
+        }
+        Err(Error::conflict(format!("others saved checkpoints of the same scope first, {TRIES} times"))
+            .with_next("let one worker save into a scope, under a lock if there are several"))
+    }
+
+    async fn assemble(&self) -> Result<Assembled> {
+        let mut all = Assembled { commit: Commit::new().trusted(), saves: Vec::new(), facts: Vec::new() };
+        all.commit.id = self.id;
+        all.commit.by.clone_from(&self.by);
+        for (at, part) in self.parts.iter().enumerate() {
+            let ready = match part {
+                Part::Ready(commit) => commit.clone(),
+                Part::Checkpoint(scope, new) => {
+                    let checkpoints = self.pond.checkpoints();
+                    let follows = match all.saves.iter().rev().find(|(s, _)| s == scope) {
+                        Some((_, version)) => Follows::SameCommit(*version),
+                        None => checkpoints.follows(scope).await?,
+                    };
+                    let (info, commit) = checkpoints.draft(scope, follows, new, Origin::default())?;
+                    all.saves.push((info.scope, info.version));
+                    commit
+                }
+                Part::Execution(execution) => {
+                    let (fact, commit) = self.pond.metrics().record_execution_part(execution.clone())?;
+                    all.facts.push((at, fact));
+                    commit
+                }
+            };
+            all.commit = all.commit.and(ready);
+        }
+        Ok(all)
+    }
+
+    /// Adds a part, or remembers why it could not be made.
+    fn push(&mut self, part: Result<Commit>) -> &mut Self {
+        match part {
+            Ok(commit) => self.parts.push(Part::Ready(commit)),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    fn fail(&mut self, error: Error) {
+        // The first reason is the one to mend.
+        self.failed.get_or_insert(error);
+    }
+}
+
+/// An empty part for documents of `T`, unless they belong to a domain.
+fn own<T: Document>() -> Result<Commit> {
+    let spec = T::COLLECTION.spec()?;
+    if spec.owned { Err(not_ours(spec.name.as_str())) } else { Ok(Commit::new().trusted()) }
+}
+
+fn not_ours(collection: &str) -> Error {
+    Error::invalid(format!("collection {collection:?} belongs to one of Millpond's domains; it is not written directly"))
+        .with_next("use that domain's own parts, or a collection of your own")
+}
+
+pub(crate) mod blocking {
+    //! The same for synchronous callers.
+    use std::ops::{Deref, DerefMut};
+
+    use millpond_core::{Receipt, Result};
+
+    use crate::bridge::Bridge;
+
+    /// What one step did, being collected; committed on the caller's own thread. See [`crate::Unit`].
+    #[derive(Debug)]
+    pub struct Unit {
+        unit: crate::Unit,
+        bridge: Bridge,
+    }
+
+    impl Unit {
+        pub(crate) fn new(unit: crate::Unit, bridge: Bridge) -> Self {
+            Self { unit, bridge }
+        }
+
+        /// Waits for [`crate::Unit::commit`].
+        ///
+        /// # Errors
+        /// Those of the async operation; `Invalid` when called inside an async runtime.
+        pub fn commit(self) -> Result<Receipt> {
+            self.bridge.run(self.unit.commit())
+        }
+    }
+
+    impl Deref for Unit {
+        type Target = crate::Unit;
+        fn deref(&self) -> &crate::Unit {
+            &self.unit
+        }
+    }
+
+    impl DerefMut for Unit {
+        fn deref_mut(&mut self) -> &mut crate::Unit {
+            &mut self.unit
+        }
+    }
+}
