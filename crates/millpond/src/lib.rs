@@ -22,6 +22,7 @@ pub mod blocking;
 mod checkpoints;
 pub mod dead_letters;
 mod diff;
+mod flows;
 pub mod locks;
 mod metrics;
 mod open;
@@ -41,6 +42,10 @@ pub use dead_letters::{
     Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
     DeadLetterState, DeadLetterStats, DeadLetteredItem, DeadLetters, ErrorType, FailureAnalysis, FailureDetail, FailurePattern,
     LetterRef, PurgeRequest, PurgedLetters, WorktreeArtifacts, error_signature,
+};
+pub use flows::{
+    CATEGORIES, CanvasPosition, ComponentConfig, DeployedComponent, Flow, FlowChange, FlowConnection, FlowDelivery, FlowFilter,
+    FlowNode, FlowOrder, FlowPattern, FlowProblem, FlowProblems, FlowVersion, FlowWatch, Flows, RuntimeState, UNKNOWN_CATEGORY,
 };
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use metrics::{

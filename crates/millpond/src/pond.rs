@@ -53,6 +53,11 @@ impl Pond {
         crate::Workflows::new(self.store.clone())
     }
 
+    /// Flows: visual definitions with optimistic concurrency, history and deployment.
+    pub fn flows(&self) -> crate::Flows {
+        crate::Flows::new(self.store.clone())
+    }
+
     /// Documents of one's own.
     ///
     /// # Errors
@@ -121,6 +126,7 @@ fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
         &crate::checkpoints::COLLECTIONS,
         &crate::metrics::COLLECTIONS,
         &crate::workflows::COLLECTIONS,
+        &crate::flows::COLLECTIONS,
     ];
     declared.iter().copied().flatten().map(millpond_core::Collection::spec).collect()
 }

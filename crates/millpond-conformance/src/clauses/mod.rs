@@ -4,6 +4,7 @@ use crate::Clause;
 
 mod commits;
 mod feed;
+mod flows;
 mod idempotency;
 mod leases;
 mod limits;
@@ -29,5 +30,6 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(namespaces::CLAUSES);
     all.extend_from_slice(purge::CLAUSES);
     all.extend_from_slice(workflows::CLAUSES);
+    all.extend_from_slice(flows::CLAUSES);
     all
 }

@@ -13,6 +13,7 @@ pub use store::{Store, Subscription};
 
 pub use crate::checkpoints::blocking::Checkpoints;
 pub use crate::dead_letters::blocking::DeadLetters;
+pub use crate::flows::blocking::{FlowWatch, Flows};
 pub use crate::locks::blocking::Locks;
 pub use crate::metrics::blocking::Metrics;
 pub use crate::runs::blocking::Runs;
@@ -85,6 +86,11 @@ impl Pond {
     /// The locks.
     pub fn locks(&self) -> Locks {
         Locks::new(self.pond.locks(), self.bridge.clone())
+    }
+
+    /// Flows; see [`crate::Pond::flows`].
+    pub fn flows(&self) -> Flows {
+        Flows::new(self.pond.flows(), self.bridge.clone())
     }
 
     /// Workflows; see [`crate::Pond::workflows`].
