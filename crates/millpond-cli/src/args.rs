@@ -69,6 +69,9 @@ pub enum Command {
     /// Sessions: long-running work that can be paused and resumed
     #[command(subcommand)]
     Sessions(c::sessions::SessionsCommand),
+    /// Dead letters: what failed too often
+    #[command(subcommand)]
+    DeadLetters(c::dead_letters::DeadLettersCommand),
     /// Records: JSON documents by collection and key
     #[command(subcommand)]
     Records(c::records::RecordsCommand),

@@ -38,6 +38,7 @@ pub use checkpoints::{
     CHECKPOINT_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, Checkpoints, NewCheckpoint,
     Payload, PayloadKind, Scope,
 };
+pub use dead_letters::DEFAULT_CAPACITY as DEAD_LETTER_CAPACITY;
 pub use dead_letters::{
     Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
     DeadLetterState, DeadLetterStats, DeadLetteredItem, DeadLetters, ErrorType, FailureAnalysis, FailureDetail, FailurePattern,

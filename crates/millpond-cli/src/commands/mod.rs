@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod commit;
 pub mod completions;
+pub mod dead_letters;
 pub mod events;
 pub mod input;
 pub mod locks;
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli) -> Result<Exit> {
         Command::Checkpoints(command) => checkpoints::run(&ctx, command).await,
         Command::Workflows(command) => workflows::run(&ctx, command).await,
         Command::Sessions(command) => sessions::run(&ctx, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&ctx, command).await,
         Command::Records(command) => records::run(&ctx, command).await,
         Command::Events(command) => events::run(&ctx, command).await,
         Command::Namespaces(command) => namespaces::run(&ctx, command).await,

@@ -27,6 +27,8 @@ pub struct DeadLetterFilter {
     pub signature: Option<String>,
     /// A part of the signature, case-sensitive.
     pub signature_contains: Option<String>,
+    /// The error signature begins with this.
+    pub signature_prefix: Option<String>,
     /// At most this many; 1 to 10,000. 100 by default.
     pub limit: usize,
     /// Continue after this page.
@@ -46,6 +48,7 @@ impl Default for DeadLetterFilter {
             last_attempt_before: None,
             signature: None,
             signature_contains: None,
+            signature_prefix: None,
             limit: 100,
             after: None,
         }
@@ -119,6 +122,9 @@ impl DeadLetterFilter {
         }
         if let Some(part) = &self.signature_contains {
             query = query.contains("error_signature", part);
+        }
+        if let Some(prefix) = &self.signature_prefix {
+            query = query.prefix("error_signature", prefix);
         }
         Ok(query.order_desc("last_attempt").limit(self.limit).after(self.after.clone()))
     }

@@ -1,0 +1,537 @@
+//! `millpond dead-letters …`: what failed too often, to be worked off, requeued or given up.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use millpond::{
+    AnalysisRequest, Claim, ClaimRequest, DeadLetter, DeadLetterFilter, DeadLetterState, DeadLetteredItem, DeadLetters, Error,
+    ErrorType, FailureDetail, LetterRef, PurgeRequest, Result, Timestamp, Versioned,
+};
+use serde_json::{Value, json};
+
+use super::input::{self, PageArgs};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{Column, value, values};
+
+/// Commands on dead letters. A letter is named by its job and its item.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Add an item that failed too often
+    Add(Box<AddArgs>),
+    /// List letters, last failed first; --by signature groups them
+    #[command(alias = "ls")]
+    List(ListArgs),
+    /// Count letters
+    Count(FilterArgs),
+    /// Show one letter
+    #[command(alias = "show")]
+    Get(Letter),
+    /// Show how a letter failed, attempt by attempt
+    Attempts(Letter),
+    /// Take letters into your hands for a time; prints the token of each
+    Claim(ClaimArgs),
+    /// Keep a claimed letter longer
+    Extend {
+        #[command(flatten)]
+        claim: ClaimedArgs,
+        /// How long from now
+        #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "5m")]
+        visibility: Duration,
+    },
+    /// Say that a claimed letter was worked off
+    Complete(ClaimedArgs),
+    /// Give a claimed letter back
+    Release(ClaimedArgs),
+    /// Say that a claimed letter failed again
+    RetryLater {
+        #[command(flatten)]
+        claim: ClaimedArgs,
+        /// What went wrong
+        #[arg(long, value_name = "TEXT")]
+        error: String,
+        /// What kind of trouble, such as Timeout
+        #[arg(long = "type", value_name = "TYPE", default_value = "Unknown")]
+        kind: String,
+        /// When it may be claimed again
+        #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "1m")]
+        delay: Duration,
+    },
+    /// Put letters back to work: one by name, or all that meet conditions
+    Requeue(RequeueArgs),
+    /// Give a letter up, with a reason
+    Discard {
+        #[command(flatten)]
+        letter: Letter,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Who does it
+        #[arg(long, value_name = "NAME", env = "USER", default_value = "someone")]
+        by: String,
+    },
+    /// Numbers over all letters, or those of one job
+    Stats {
+        /// The job
+        #[arg(long)]
+        job: Option<String>,
+    },
+    /// Which errors are the same, how often, since when
+    #[command(alias = "analyse")]
+    Analyze(AnalyzeArgs),
+    /// List jobs that have letters
+    Jobs {
+        /// Only those with open letters
+        #[arg(long)]
+        open: bool,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Delete letters that failed last before a moment
+    Purge {
+        /// The moment, or so long ago
+        #[arg(long, value_name = "WHEN", value_parser = input::moment)]
+        older_than: Timestamp,
+        /// Only of this job
+        #[arg(long)]
+        job: Option<String>,
+        /// Only in these states; claimed ones only if named here
+        #[arg(long, value_delimiter = ',')]
+        state: Vec<DeadLetterState>,
+    },
+}
+
+/// One letter.
+#[derive(Debug, Args)]
+pub struct Letter {
+    /// The job
+    job: String,
+    /// The item
+    item: String,
+}
+
+/// A letter in these hands.
+#[derive(Debug, Args)]
+pub struct ClaimedArgs {
+    #[command(flatten)]
+    letter: Letter,
+    /// The token of the claim
+    #[arg(long, value_name = "N")]
+    token: u64,
+}
+
+/// Flags of `dead-letters add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    #[command(flatten)]
+    letter: Letter,
+    /// What failed
+    #[arg(long, value_name = "TEXT")]
+    error: String,
+    /// What kind of trouble: Timeout, ValidationFailed, … or a word of your own
+    #[arg(long = "type", value_name = "TYPE", default_value = "Unknown")]
+    kind: String,
+    /// The item as JSON; @FILE reads a file, - stdin
+    #[arg(long, value_name = "JSON")]
+    data: Option<String>,
+    /// The step that failed
+    #[arg(long, value_name = "STEP", default_value = "")]
+    step: String,
+    /// The agent or worker
+    #[arg(long, default_value = "")]
+    agent: String,
+    /// It is not to be tried again without a decision
+    #[arg(long)]
+    not_eligible: bool,
+    /// A person has to look at it
+    #[arg(long)]
+    review: bool,
+    /// Open letters the job holds before the oldest are evicted
+    #[arg(long, value_name = "N", default_value_t = millpond::DEAD_LETTER_CAPACITY)]
+    capacity: u32,
+}
+
+/// What letters are grouped by.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum By {
+    /// The error's signature
+    Signature,
+}
+
+/// Flags of `dead-letters list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Group them
+    #[arg(long, value_enum)]
+    by: Option<By>,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Conditions on letters.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Of this job
+    #[arg(long)]
+    job: Option<String>,
+    /// In one of these states: pending, claimed, completed, discarded
+    #[arg(long, value_delimiter = ',')]
+    state: Vec<DeadLetterState>,
+    /// That ever failed with this kind of error
+    #[arg(long, value_name = "TYPE")]
+    error_type: Option<String>,
+    /// That failed last with one of these
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    last_error_type: Vec<String>,
+    /// That may be tried again (true) or not (false)
+    #[arg(long, value_name = "BOOL")]
+    eligible: Option<bool>,
+    /// That a person has to look at (true) or not (false)
+    #[arg(long, value_name = "BOOL")]
+    review: Option<bool>,
+    /// Failed last since this moment, or so long ago
+    #[arg(long, value_name = "WHEN", value_parser = input::moment)]
+    since: Option<Timestamp>,
+    /// Failed last before this moment
+    #[arg(long, value_name = "WHEN", value_parser = input::moment)]
+    until: Option<Timestamp>,
+    /// With this error signature: all of it, PREFIX* or *PART*
+    #[arg(long, value_name = "PATTERN")]
+    signature: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl FilterArgs {
+    fn build(self) -> Result<DeadLetterFilter> {
+        let mut filter = DeadLetterFilter {
+            job: self.job,
+            states: self.state,
+            error_type: self.error_type,
+            last_error_types: self.last_error_type,
+            eligible: self.eligible,
+            review: self.review,
+            last_attempt_from: self.since,
+            last_attempt_before: self.until,
+            limit: self.page.limit,
+            after: self.page.after,
+            ..DeadLetterFilter::default()
+        };
+        if let Some(pattern) = self.signature {
+            let inner = pattern.trim_matches('*').to_owned();
+            match (pattern.starts_with('*'), pattern.ends_with('*')) {
+                _ if inner.contains('*') => {
+                    return Err(Error::invalid(format!("{pattern:?} has a * in the middle")).with_next("write PREFIX* or *PART*"));
+                }
+                (false, false) => filter.signature = Some(inner),
+                (false, true) => filter.signature_prefix = Some(inner),
+                (true, true) => filter.signature_contains = Some(inner),
+                (true, false) => {
+                    return Err(Error::invalid(format!("{pattern:?} asks for an end, which no index answers"))
+                        .with_next("write PREFIX* or *PART*"));
+                }
+            }
+        }
+        Ok(filter)
+    }
+}
+
+/// Flags of `dead-letters claim`.
+#[derive(Debug, Args)]
+pub struct ClaimArgs {
+    /// Only of this job
+    #[arg(long)]
+    job: Option<String>,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    limit: usize,
+    /// How long they are yours: then they come back by themselves
+    #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "5m")]
+    visibility: Duration,
+    /// Whose hands
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "someone")]
+    by: String,
+}
+
+/// Flags of `dead-letters requeue`.
+#[derive(Debug, Args)]
+pub struct RequeueArgs {
+    /// One letter: its job and its item
+    #[arg(num_args = 2, value_names = ["JOB", "ITEM"], conflicts_with_all = ["signature", "state", "error_type"])]
+    letter: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only show what would be requeued
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `dead-letters analyze`.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// Only of this job
+    #[arg(long)]
+    job: Option<String>,
+    /// Failed last since this moment, or so long ago
+    #[arg(long, value_name = "WHEN", value_parser = input::moment)]
+    since: Option<Timestamp>,
+    /// Failed last before this moment
+    #[arg(long, value_name = "WHEN", value_parser = input::moment)]
+    until: Option<Timestamp>,
+    /// Count over time in pieces of this length
+    #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "1h")]
+    bucket: Duration,
+    /// At most so many patterns
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// Letters shown of each pattern
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    samples: usize,
+}
+
+const COLUMNS: [Column; 7] = [
+    Column::new("job", "/job_id"),
+    Column::new("item", "/item_id"),
+    Column::new("state", "/state"),
+    Column::new("failures", "/failure_count"),
+    Column::new("last failed", "/last_attempt"),
+    Column::new("eligible", "/reprocess_eligible"),
+    Column::new("signature", "/error_signature"),
+];
+
+const CLAIMS: [Column; 5] = [
+    Column::new("job", "/letter/job_id"),
+    Column::new("item", "/letter/item_id"),
+    Column::new("token", "/token"),
+    Column::new("until", "/until"),
+    Column::new("signature", "/letter/error_signature"),
+];
+
+const ATTEMPTS: [Column; 5] = [
+    Column::new("attempt", "/attempt_number"),
+    Column::new("when", "/timestamp"),
+    Column::new("error", "/error_type"),
+    Column::new("step", "/step_failed"),
+    Column::new("message", "/error_message"),
+];
+
+const PATTERNS: [Column; 4] = [
+    Column::new("count", "/count"),
+    Column::new("first", "/first"),
+    Column::new("last", "/last"),
+    Column::new("signature", "/signature"),
+];
+
+/// Runs one.
+pub async fn run(ctx: &Context, command: DeadLettersCommand) -> Result<Exit> {
+    let pond = match &command {
+        DeadLettersCommand::Add(_) => ctx.open().await?,
+        _ => ctx.existing().await?,
+    };
+    let letters = pond.dead_letters();
+    let now = pond.store().now();
+    match command {
+        DeadLettersCommand::Add(args) => add(ctx, &letters, *args, now).await?,
+        DeadLettersCommand::List(args) => match args.by {
+            Some(By::Signature) => by_signature(ctx, &letters, args.filter).await?,
+            None => ctx.out.found(&COLUMNS, &letters.list(&args.filter.build()?).await?)?,
+        },
+        DeadLettersCommand::Count(args) => {
+            let count = letters.count(&args.build()?).await?;
+            ctx.out.say(count, &json!({ "count": count }))?;
+        }
+        DeadLettersCommand::Get(letter) => ctx.out.item(&value(&require(&letters, &letter).await?)?)?,
+        DeadLettersCommand::Attempts(letter) => {
+            let attempts = letters.attempts(&letter.job, &letter.item).await?;
+            ctx.out.list(&ATTEMPTS, &values(attempts)?)?;
+        }
+        DeadLettersCommand::Claim(args) => {
+            let mut request = ClaimRequest::of(args.by, args.limit, args.visibility);
+            request.job = args.job;
+            ctx.out.list(&CLAIMS, &values(letters.claim(&request).await?)?)?;
+        }
+        DeadLettersCommand::Extend { claim, visibility } => {
+            let claim = letters.extend(&claimed(&letters, &claim).await?, visibility).await?;
+            ctx.out.say(format_args!("token {} until {}", claim.token, claim.until), &value(&claim)?)?;
+        }
+        DeadLettersCommand::Complete(claim) => {
+            let receipt = letters.complete(&claimed(&letters, &claim).await?).await?;
+            ctx.out.say(format_args!("{} is completed", claim.letter.item), &value(&receipt)?)?;
+        }
+        DeadLettersCommand::Release(claim) => {
+            let receipt = letters.release(&claimed(&letters, &claim).await?).await?;
+            ctx.out.say(format_args!("{} is free", claim.letter.item), &value(&receipt)?)?;
+        }
+        DeadLettersCommand::RetryLater { claim, error, kind, delay } => {
+            let failure = FailureDetail::of(now, error_type(&kind), error);
+            let receipt = letters.retry_later(&claimed(&letters, &claim).await?, failure, delay).await?;
+            ctx.out.say(format_args!("{} can be claimed again in {delay:?}", claim.letter.item), &value(&receipt)?)?;
+        }
+        DeadLettersCommand::Requeue(args) => requeue(ctx, &letters, args).await?,
+        DeadLettersCommand::Discard { letter, reason, by } => {
+            let found = require(&letters, &letter).await?;
+            let receipt = letters.discard(&LetterRef::from(&found), &reason, &by).await?;
+            ctx.out.say(format_args!("{} is discarded", letter.item), &value(&receipt)?)?;
+        }
+        DeadLettersCommand::Stats { job } => ctx.out.item(&value(&letters.stats(job.as_deref()).await?)?)?,
+        DeadLettersCommand::Analyze(args) => analyze(ctx, &letters, args).await?,
+        DeadLettersCommand::Jobs { open, page } => {
+            let columns = [
+                Column::new("job", "/job_id"),
+                Column::new("open", "/open"),
+                Column::new("added", "/added"),
+                Column::new("evicted", "/evicted"),
+            ];
+            ctx.out.found(&columns, &letters.jobs(open, page.limit, page.after).await?)?;
+        }
+        DeadLettersCommand::Purge { older_than, job, state } => purge(ctx, &letters, older_than, job, state).await?,
+    }
+    pond.close().await?;
+    Ok(Exit::Ok)
+}
+
+/// A kind of error by its name; a word that is not one of the usual ones stands for itself.
+fn error_type(name: &str) -> ErrorType {
+    serde_json::from_value(name.into()).unwrap_or_else(|_| ErrorType::Other(name.into()))
+}
+
+async fn add(ctx: &Context, letters: &DeadLetters, args: AddArgs, now: Timestamp) -> Result<()> {
+    let mut failure = FailureDetail::of(now, error_type(&args.kind), args.error);
+    (failure.step_failed, failure.agent_id) = (args.step, args.agent);
+    let mut item = DeadLetteredItem::of(&args.letter.item, input::json_or_null(args.data.as_deref())?, failure);
+    item.reprocess_eligible = !args.not_eligible;
+    item.manual_review_required = args.review;
+    let added = letters.clone().with_capacity(args.capacity).add(&args.letter.job, item).await?;
+    let verb = if added.merged { "failed again" } else { "added" };
+    ctx.out.say(format_args!("{}/{} {verb}", args.letter.job, args.letter.item), &value(&added)?)
+}
+
+async fn require(letters: &DeadLetters, letter: &Letter) -> Result<Versioned<DeadLetter>> {
+    let found = letters.get(&letter.job, &letter.item).await?;
+    found.ok_or_else(|| {
+        Error::not_found(format!("dead letter {:?} of job {:?} does not exist", letter.item, letter.job))
+            .with_next("see what there is: millpond dead-letters list")
+    })
+}
+
+/// The claim that a token stands for. Whether it still holds is the store's to say.
+async fn claimed(letters: &DeadLetters, args: &ClaimedArgs) -> Result<Claim> {
+    let letter = require(letters, &args.letter).await?;
+    let until = letter.claim.as_ref().map_or(letter.time, |c| c.until);
+    Ok(Claim { token: args.token, until, letter: letter.value })
+}
+
+async fn by_signature(ctx: &Context, letters: &DeadLetters, filter: FilterArgs) -> Result<()> {
+    let args = AnalyzeArgs {
+        job: filter.job.clone(),
+        since: filter.since,
+        until: filter.until,
+        bucket: Duration::from_secs(3_600),
+        limit: filter.page.limit,
+        samples: 1,
+    };
+    let other = filter.build()?;
+    let plain = DeadLetterFilter {
+        job: other.job.clone(),
+        last_attempt_from: other.last_attempt_from,
+        last_attempt_before: other.last_attempt_before,
+        limit: other.limit,
+        ..DeadLetterFilter::default()
+    };
+    if other != plain {
+        return Err(Error::invalid("letters are grouped by signature with --job, --since, --until and --limit only"));
+    }
+    let analysis = letters.analyse(&args.request()).await?;
+    ctx.out.list(&PATTERNS, &values(analysis.patterns)?)
+}
+
+impl AnalyzeArgs {
+    fn request(self) -> AnalysisRequest {
+        AnalysisRequest {
+            job: self.job,
+            from: self.since,
+            before: self.until,
+            bucket: self.bucket,
+            patterns: self.limit,
+            samples: self.samples,
+        }
+    }
+}
+
+async fn analyze(ctx: &Context, letters: &DeadLetters, args: AnalyzeArgs) -> Result<()> {
+    let analysis = letters.analyse(&args.request()).await?;
+    if !ctx.out.is_table() {
+        return ctx.out.item(&value(&analysis)?);
+    }
+    ctx.out.list(&PATTERNS, &values(&analysis.patterns)?)?;
+    let time: Vec<Value> = analysis.over_time.iter().map(|(at, n)| json!({ "from": at, "count": n })).collect();
+    crate::output::write("\n")?;
+    ctx.out.list(&[Column::new("from", "/from"), Column::new("failed", "/count")], &time)?;
+    let more = if analysis.more { ", and there are more patterns" } else { "" };
+    crate::report::note(format_args!("{} letters{more}", analysis.total));
+    Ok(())
+}
+
+/// Requeues one letter, or page after page of those that meet the conditions. A letter that changed meanwhile is left
+/// to whoever changed it.
+async fn requeue(ctx: &Context, letters: &DeadLetters, args: RequeueArgs) -> Result<()> {
+    if let [job, item] = args.letter.as_slice() {
+        let found = require(letters, &Letter { job: job.clone(), item: item.clone() }).await?;
+        if !args.dry_run {
+            letters.requeue(&LetterRef::from(&found)).await?;
+        }
+        return ctx.out.list(&COLUMNS, &values([&found])?);
+    }
+    let mut filter = args.filter.build()?;
+    let anything = DeadLetterFilter { limit: filter.limit, after: filter.after.clone(), ..DeadLetterFilter::default() };
+    if filter == anything && !ctx.yes() && !args.dry_run {
+        return Err(Error::invalid("this would requeue every dead letter there is")
+            .with_next("say which with --signature, --job, --state …, or say --yes"));
+    }
+    let (mut requeued, mut changed) = (0_u64, 0_u64);
+    loop {
+        let page = letters.list(&filter).await?;
+        if args.dry_run {
+            return ctx.out.found(&COLUMNS, &page);
+        }
+        for letter in &page.items {
+            match letters.requeue(&LetterRef::from(letter)).await {
+                Ok(_) => requeued += 1,
+                Err(e) if e.is_conflict() => changed += 1,
+                Err(e) => return Err(e),
+            }
+        }
+        filter.after = page.next;
+        if filter.after.is_none() {
+            break;
+        }
+    }
+    let left = if changed > 0 { format!(", {changed} left alone because somebody changed them") } else { String::new() };
+    ctx.out.say(format_args!("{requeued} letters requeued{left}"), &json!({ "requeued": requeued, "changed": changed }))
+}
+
+async fn purge(
+    ctx: &Context,
+    letters: &DeadLetters,
+    older_than: Timestamp,
+    job: Option<String>,
+    states: Vec<DeadLetterState>,
+) -> Result<()> {
+    if !ctx.yes() {
+        crate::report::confirm(&format!("deleting dead letters that failed last before {older_than}"), "purge")?;
+    }
+    let mut request = PurgeRequest::older_than(older_than);
+    request.job = job;
+    if !states.is_empty() {
+        request.states = states;
+    }
+    let mut deleted = 0;
+    loop {
+        let purged = letters.purge(&request).await?;
+        deleted += purged.deleted;
+        if !purged.more {
+            break;
+        }
+    }
+    ctx.out.say(format_args!("{deleted} letters deleted"), &json!({ "deleted": deleted }))
+}
