@@ -8,6 +8,7 @@ mod flows;
 mod idempotency;
 mod leases;
 mod limits;
+mod locks;
 mod namespaces;
 mod purge;
 mod queries;
@@ -31,5 +32,6 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(purge::CLAUSES);
     all.extend_from_slice(workflows::CLAUSES);
     all.extend_from_slice(flows::CLAUSES);
+    all.extend_from_slice(locks::CLAUSES);
     all
 }
