@@ -26,11 +26,19 @@ pub(crate) fn mutations(connection: &Connection, row: &NamespaceRow, schema: &Sc
     for change in &changes.streams {
         handles.push(stream(connection, row.id, change)?);
     }
-    events(connection, row, &handles, &changes.events)?;
+    // Trims come first: an event of this batch may carry the id of one that this batch trims.
     for (change, handle) in changes.streams.iter().zip(&handles) {
         let oldest_before = change.before.as_ref().map_or(1, |s| s.oldest);
         if change.oldest > oldest_before {
             trim(connection, row.id, *handle, change.oldest)?;
+        }
+    }
+    // Events that are trimmed in the batch that appends them are never stored.
+    let kept = |e: &&EventMutation| changes.streams.get(e.stream).is_none_or(|s| e.event.sequence >= s.oldest);
+    events(connection, row, &handles, changes.events.iter().filter(kept))?;
+    for gone in changes.events.iter().filter(|e| !kept(e)) {
+        if let Some(handle) = handles.get(gone.stream) {
+            raise_trimmed(connection, row.id, *handle, signed(gone.event.position.0))?;
         }
     }
     receipts(connection, row.id, &changes.receipts)?;
@@ -157,8 +165,14 @@ fn stream(connection: &Connection, ns: i64, change: &StreamMutation) -> Result<i
     Ok(connection.last_insert_rowid())
 }
 
-fn events(connection: &Connection, row: &NamespaceRow, handles: &[i64], events: &[EventMutation]) -> Result<()> {
-    if events.is_empty() {
+fn events<'m>(
+    connection: &Connection,
+    row: &NamespaceRow,
+    handles: &[i64],
+    events: impl Iterator<Item = &'m EventMutation>,
+) -> Result<()> {
+    let mut events = events.peekable();
+    if events.peek().is_none() {
         return Ok(());
     }
     let mut insert = cached(
@@ -196,12 +210,17 @@ fn trim(connection: &Connection, ns: i64, stream: i64, oldest: u64) -> Result<()
         .map_err(sql("apply"))?;
     let Some(last) = last else { return Ok(()) };
     cached(connection, "DELETE FROM events WHERE stream = ?1 AND row <= ?2")?.execute((stream, last)).map_err(sql("apply"))?;
-    cached(connection, "UPDATE streams SET trimmed_position = max(trimmed_position, ?2) WHERE id = ?1")?
-        .execute((stream, last & MASK))
-        .map_err(sql("apply"))?;
-    cached(connection, "UPDATE namespaces SET trimmed_position = max(trimmed_position, ?2) WHERE id = ?1")?
-        .execute((ns, last & MASK))
-        .map_err(sql("apply"))?;
+    raise_trimmed(connection, ns, stream, last & MASK)
+}
+
+/// Remembers that the event at this position is gone, so that cursors before it are refused.
+fn raise_trimmed(connection: &Connection, ns: i64, stream: i64, position: i64) -> Result<()> {
+    for (text, row) in [
+        ("UPDATE streams SET trimmed_position = max(trimmed_position, ?2) WHERE id = ?1", stream),
+        ("UPDATE namespaces SET trimmed_position = max(trimmed_position, ?2) WHERE id = ?1", ns),
+    ] {
+        cached(connection, text)?.execute((row, position)).map_err(sql("apply"))?;
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod locks;
 mod namespaces;
 mod purge;
 mod queries;
+mod random;
 mod records;
 mod streams;
 pub mod tools;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(leases::CLAUSES);
     all.extend_from_slice(namespaces::CLAUSES);
     all.extend_from_slice(purge::CLAUSES);
+    all.extend_from_slice(random::CLAUSES);
     all.extend_from_slice(workflows::CLAUSES);
     all.extend_from_slice(flows::CLAUSES);
     all.extend_from_slice(locks::CLAUSES);

@@ -28,12 +28,14 @@ pub(super) fn page(data: &NamespaceData, request: &FeedRequest, steps: &dyn Step
     steps.feed(&mut changes);
     let head = data.head.position;
     let (mut shown, mut bytes, mut next) = (Vec::new(), 0, head.max(after));
+    let total = changes.len();
     for change in changes {
         let position = change.position();
         bytes += size(&change);
         shown.push(change);
         if shown.len() == request.limit || bytes >= limits::PAGE_BYTES {
-            next = position;
+            // A page that happens to end with the last change has shown everything up to the head.
+            next = if shown.len() < total { position } else { next };
             break;
         }
     }

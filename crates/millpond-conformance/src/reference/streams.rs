@@ -92,6 +92,7 @@ pub(super) fn list(
     if !steps.lists_streams() {
         return Ok(Vec::new());
     }
-    let named = data.streams.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+    let holding = data.streams.iter().filter(|(_, s)| s.oldest <= s.head);
+    let named = holding.filter(|(name, _)| name.as_str().starts_with(prefix));
     Ok(named.filter(|(name, _)| after.is_none_or(|a| *name > a)).take(limit).map(|(name, s)| s.info(name)).collect())
 }

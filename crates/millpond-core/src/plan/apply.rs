@@ -436,7 +436,7 @@ impl Scratch<'_> {
         let mut existing = Vec::new();
         let mut count = 0;
         for (index, event) in append.events.iter().enumerate() {
-            if let Some(sequence) = event.id.as_ref().and_then(|id| self.event_sequence(name, id)) {
+            if let Some(sequence) = event.id.as_ref().and_then(|id| self.event_sequence(name, id, stream.oldest)) {
                 existing.push((index, sequence));
                 continue;
             }
@@ -471,9 +471,11 @@ impl Scratch<'_> {
         Ok(Appended { first, count, existing })
     }
 
-    fn event_sequence(&self, stream: &StreamName, id: &str) -> Option<u64> {
+    /// Where an event id is in its stream. One that was trimmed is gone, also when that was earlier in this batch.
+    fn event_sequence(&self, stream: &StreamName, id: &str, oldest: u64) -> Option<u64> {
         let key = (stream.clone(), id.to_owned());
-        self.event_ids.get(&key).or_else(|| self.work.state.event_ids.get(&key)).copied()
+        let found = self.event_ids.get(&key).or_else(|| self.work.state.event_ids.get(&key)).copied();
+        found.filter(|sequence| *sequence >= oldest)
     }
 
     fn trim(&mut self, commit: &Commit, name: &StreamName, before: u64) -> Result<(), Refusal> {
