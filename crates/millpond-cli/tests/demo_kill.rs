@@ -193,6 +193,11 @@ fn everything_is_there(store: &Path, acks: &[Ack], commits: usize, unreadable: u
         assert!(pond.store().stream(&millpond::Runs::stream(&runs[0].id)).await.expect("stream").expect("log").sealed);
         let counted = runs[0].output.get("unreadable").and_then(serde_json::Value::as_u64);
         assert_eq!(counted, Some(unreadable as u64));
+        let summary = pond.metrics().summary("document-pipeline", runs[0].version).await.expect("metrics").expect("recorded");
+        assert_eq!(u64::try_from(summary.executions).expect("a count"), commits as u64 - 2, "each step was counted once");
+        let letters = pond.dead_letters().list(&millpond::DeadLetterFilter::all().job(&runs[0].id)).await.expect("letters");
+        assert_eq!(letters.items.len(), unreadable, "a dead letter for each file that cannot be read");
+        assert!(letters.items.iter().all(|l| l.item.failure_count == 1), "each file failed once");
         assert_eq!(pond.store().engine().check(pond.store().namespace()).await.expect("checked"), Vec::<String>::new());
     });
 }

@@ -1,7 +1,6 @@
-//! The parts of commits that are not a stage's own: beginning, resuming, the checkpoint, the end.
+//! What a demo keeps beside its stages' documents: the workflow, the run, where it stands.
 
-use millpond::{Collection, Commit, Document, Key, NewRun, Pond, Query, Records, Result, RunEnd, Store, Write};
-use serde::{Deserialize, Serialize};
+use millpond::{Commit, Document, Error, NewRun, NewWorkflow, Pond, Query, Records, Result, RunEnd, Scope, Store, Unit, Write};
 
 use super::corpus::Corpus;
 use super::documents::{Group, OUTPUTS};
@@ -9,92 +8,113 @@ use super::state::{Counts, Stage, State};
 
 /// The workflow that the demo runs.
 pub const WORKFLOW: &str = "document-pipeline";
-/// Its only version.
-pub const VERSION: u32 = 1;
+/// Its definition.
+const DEFINITION: &str = include_str!("pipeline.yaml");
+/// Who the demo's commits say they are by.
+pub const BY: &str = "millpond demo";
 /// Records removed in one commit.
 const REMOVED_AT_ONCE: usize = 1_000;
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    state: State,
-}
-
-impl Document for Saved {
-    const COLLECTION: Collection = Collection::new("demo_state");
-    fn key(&self) -> Result<Key> {
-        Key::new("state")
-    }
+/// Where the checkpoints are.
+pub fn scope() -> Scope {
+    Scope::Workflow(WORKFLOW.to_owned())
 }
 
 /// Declares the demo's own collections.
+///
+/// # Errors
+/// `Invalid` when a newer program declared them otherwise.
 pub async fn declare(store: &Store) -> Result<()> {
     let mut specs = OUTPUTS.iter().map(|c| c.spec()).collect::<Result<Vec<_>>>()?;
     specs.push(Group::COLLECTION.spec()?);
-    specs.push(Saved::COLLECTION.spec()?);
     store.declare(&specs).await
 }
 
-/// Where the last demo on this store stands, if there was one.
+/// Where the last demo on this store stands, if there was one: its latest checkpoint.
+///
+/// # Errors
+/// `Corrupt` when it does not read back.
 pub async fn saved(pond: &Pond) -> Result<Option<State>> {
-    Ok(Records::<Saved>::new(pond.store().clone()).get("state").await?.map(|s| s.value.state))
+    pond.checkpoints().latest(scope()).await?.map(|c| c.json()).transpose()
 }
 
-/// Saves where it stands.
-pub async fn save_part(_pond: &Pond, state: &State) -> Result<Commit> {
-    Ok(Commit::new().write(Records::put(&Saved { state: state.clone() })?))
-}
-
-/// The first commit of a run: the workflow if it is not stored yet, the run, the checkpoint.
-pub async fn begin_part(pond: &Pond, corpus: &Corpus, last: Option<&State>) -> Result<(State, Commit)> {
-    let new = NewRun::of(WORKFLOW, VERSION).tag("demo").input(serde_json::json!({ "corpus": corpus.name() }));
+/// A new run: the workflow if this version of it is not stored yet, the run, the first checkpoint. A run that was not
+/// finished ends as cancelled in the same unit.
+///
+/// # Errors
+/// What the store fails with.
+pub async fn begin(pond: &Pond, unit: &mut Unit, corpus: &Corpus, last: Option<&State>) -> Result<State> {
+    let version = workflow(pond, unit).await?;
+    let new = NewRun::of(WORKFLOW, version).tag("demo").input(serde_json::json!({ "corpus": corpus.name() }));
     let (run, part) = pond.runs().start_part(&new).await?;
-    let state =
-        State { corpus: corpus.name(), run: run.id, stage: Stage::Prepare, step: 0, groups: 0, counts: Counts::default() };
-    let mut part = part.and(save_part(pond, &state).await?);
+    unit.part(part);
     if let Some(last) = last.filter(|l| l.stage != Stage::Done) {
-        let end = RunEnd::cancelled(format!("started over as {}", state.run));
-        part = part.and(pond.runs().finish_part(&last.run, end)?);
+        unit.runs().finish(&last.run, RunEnd::cancelled(format!("started over as {}", run.id)));
     }
-    Ok((state, part))
+    let state = State {
+        corpus: corpus.name(),
+        run: run.id,
+        version,
+        stage: Stage::Prepare,
+        step: 0,
+        groups: 0,
+        counts: Counts::default(),
+    };
+    unit.checkpoints(scope()).save(&state);
+    Ok(state)
+}
+
+/// The version of the workflow whose definition is this program's; stored by the unit if it is not there yet.
+async fn workflow(pond: &Pond, unit: &mut Unit) -> Result<u32> {
+    let new = NewWorkflow::from_yaml(DEFINITION)?.author("millpond demo");
+    if let Some(latest) = pond.workflows().latest(WORKFLOW).await? {
+        if latest.definition == new.definition {
+            return Ok(latest.version);
+        }
+    }
+    let (part, version) = pond.workflows().store_part(&new.next()).await?;
+    unit.part(part.trusted());
+    Ok(version.version)
+}
+
+/// The definition of a run's workflow, as YAML.
+///
+/// # Errors
+/// `NotFound` when that version was deleted.
+pub async fn definition(pond: &Pond, state: &State) -> Result<String> {
+    pond.workflows().require(WORKFLOW, state.version).await?.to_yaml()
 }
 
 /// Removes a part of what an earlier run left; `None` when nothing is left.
+///
+/// # Errors
+/// What the store fails with.
 pub async fn leftovers(store: &Store) -> Result<Option<Commit>> {
     for collection in OUTPUTS.into_iter().chain([&Group::COLLECTION]) {
         let page = store.query(Query::new(collection.name())?.limit(REMOVED_AT_ONCE)).await?;
-        if page.items.is_empty() {
-            continue;
+        // What does not read back would be left out of the list and stay for ever.
+        if let Some(damaged) = page.damaged.first() {
+            return Err(Error::corrupt(format!("{} does not read back: {}", damaged.what, damaged.why)));
         }
-        let mut part = Commit::new();
-        part.writes = page
-            .items
-            .into_iter()
-            .map(|r| Ok(Write::Delete(millpond::RecordId { collection: r.collection, key: r.key })))
-            .collect::<Result<_>>()?;
-        return Ok(Some(part));
+        if !page.items.is_empty() {
+            let mut part = Commit::new();
+            part.writes = page
+                .items
+                .into_iter()
+                .map(|r| Write::Delete(millpond::RecordId { collection: r.collection, key: r.key }))
+                .collect();
+            return Ok(Some(part));
+        }
     }
     Ok(None)
 }
 
 /// Writes which files each step takes.
+///
+/// # Errors
+/// `Invalid` when a group cannot be kept.
 pub fn groups_part(groups: &[Group]) -> Result<Commit> {
     let mut part = Commit::new();
     part.writes = groups.iter().map(Records::put).collect::<Result<_>>()?;
     Ok(part)
-}
-
-/// The end of a run, part of its last step's commit: the final record and the seal of its log.
-pub fn finish_part(pond: &Pond, state: &State) -> Result<Commit> {
-    let output = serde_json::to_value(state.counts).unwrap_or_default();
-    pond.runs().finish_part(&state.run, RunEnd::completed(output))
-}
-
-/// The stored definition, as YAML.
-pub async fn definition(_pond: &Pond) -> Result<String> {
-    Ok(include_str!("pipeline.yaml").to_owned())
-}
-
-/// The run's dead letters, one text each, in an order of their own.
-pub async fn letters(_pond: &Pond, _run: &str) -> Result<Vec<String>> {
-    Ok(Vec::new())
 }

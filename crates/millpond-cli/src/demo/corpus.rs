@@ -16,7 +16,7 @@ const FILE_BYTES: u64 = 512 << 10;
 /// The longest name; a segment's key is a little longer.
 const NAME_BYTES: usize = 1_900;
 /// The most files of one run: all groups are written in one commit.
-const MAX_FILES: usize = 50_000;
+pub const MAX_FILES: usize = 50_000;
 /// What is read.
 const EXTENSIONS: [&str; 4] = ["md", "markdown", "txt", "text"];
 /// Folders that hold no documents.

@@ -6,9 +6,9 @@
 use millpond::{Error, Pond, Query, Result};
 use sha2::{Digest, Sha256};
 
-use super::begin;
 use super::documents::OUTPUTS;
 use super::state::State;
+use super::{begin, letters};
 
 /// Records in one page.
 const PAGE: usize = 1_000;
@@ -47,8 +47,8 @@ pub async fn digest(pond: &Pond, state: &State) -> Result<String> {
             }
         }
     }
-    texts.add(&begin::definition(pond).await?);
-    for letter in begin::letters(pond, &state.run).await? {
+    texts.add(&begin::definition(pond, state).await?);
+    for letter in letters::texts(pond, &state.run).await? {
         texts.add(&letter);
     }
     texts.add(millpond::Json::of(&state.counts)?.as_str());

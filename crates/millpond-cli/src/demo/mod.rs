@@ -13,6 +13,7 @@ mod corpus;
 mod digest;
 mod documents;
 mod index;
+mod letters;
 mod progress;
 mod run;
 mod segment;
@@ -72,7 +73,8 @@ async fn lock(pond: &Pond) -> Result<Lease> {
     })
 }
 
-async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, corpus: Corpus, mut ack: Ack, fresh: bool) -> Result<()> {
+async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, corpus: Corpus, ack: Ack, fresh: bool) -> Result<()> {
+    let mut runner = Runner::new(pond, lease.clone(), corpus.clone(), ack);
     let state = match begin::saved(pond).await? {
         Some(state) if !fresh && state.corpus == corpus.name() => {
             match state.stage {
@@ -86,21 +88,11 @@ async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, corpus: Corpus, m
         Some(state) if !fresh && state.stage != Stage::Done => return Err(unfinished(&state, &corpus)),
         last => {
             report::note(format_args!("reading {}", corpus.name()));
-            start(pond, lease, &corpus, last, &mut ack).await?
+            runner.begin(last.as_ref()).await?
         }
     };
-    let mut runner = Runner::new(pond, lease.clone(), corpus, ack);
     let state = runner.drive(state).await?;
     summary::print(ctx, pond, &state).await
-}
-
-/// The first commit of a run. A run that was not finished ends as cancelled in the same commit.
-async fn start(pond: &Pond, lease: &Lease, corpus: &Corpus, last: Option<State>, ack: &mut Ack) -> Result<State> {
-    let (state, part) = begin::begin_part(pond, corpus, last.as_ref()).await?;
-    let commit = lease.fence(millpond::Commit::new().trusted().by("millpond demo").and(part));
-    let receipt = pond.commit(commit).await?;
-    ack.tell_begin(&receipt)?;
-    Ok(state)
 }
 
 fn unfinished(state: &State, corpus: &Corpus) -> Error {

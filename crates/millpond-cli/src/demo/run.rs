@@ -1,22 +1,24 @@
 //! The loop: one step, one commit, until all is done. Everything it knows it has from the store.
 //!
 //! ```text
-//!  lock ─► latest checkpoint ─► step ─► ONE commit: outputs, dead letters, events, metrics, checkpoint
+//!  lock ─► latest checkpoint ─► step ─► ONE commit: documents, dead letters, events, metrics, checkpoint
 //!                                 ▲              fenced by the lock            │
 //!                                 └────────────────────────────────────────────┘
 //! ```
 
 use std::time::{Duration, Instant};
 
-use millpond::{Commit, Lease, Pond, Receipt, Result, Step};
+use millpond::{Commit, Execution, Lease, Pond, Receipt, Result, RunEnd, Step, Unit};
 use serde_json::json;
 
 use super::ack::Ack;
-use super::begin;
+use super::begin::{self, BY, WORKFLOW, scope};
 use super::corpus::Corpus;
+use super::letters;
 use super::progress::Progress;
 use super::state::{Stage, State};
 use super::work::{Work, Worker};
+use crate::output::value;
 
 /// The lock that keeps two demos on one store apart.
 pub const LOCK: &str = "demo";
@@ -42,24 +44,38 @@ impl<'a> Runner<'a> {
         Self { pond, lease, renewed: Instant::now(), worker, corpus, ack, progress: Progress::new() }
     }
 
-    /// Goes on until all is done, and returns the last state.
+    /// Begins a new run.
     ///
     /// # Errors
     /// `Fenced` when the lock was taken away; what the store fails with.
+    pub async fn begin(&mut self, last: Option<&State>) -> Result<State> {
+        let mut unit = self.unit();
+        let state = begin::begin(self.pond, &mut unit, &self.corpus, last).await?;
+        let receipt = unit.commit().await?;
+        self.ack.tell_begin(&receipt)?;
+        Ok(state)
+    }
+
+    /// Goes on until all is done, and returns the last state.
+    ///
+    /// # Errors
+    /// As [`Runner::begin`].
     pub async fn drive(&mut self, mut state: State) -> Result<State> {
         while state.stage != Stage::Done {
             self.progress.at(&state);
-            state = match state.stage {
-                Stage::Prepare => self.prepare(state).await?,
-                _ => self.step(state).await?,
+            let (next, receipt) = match state.stage {
+                Stage::Prepare => self.prepare(&state).await?,
+                _ => self.step(&state).await?,
             };
+            self.ack.tell(&state, &receipt)?;
+            state = next;
         }
         self.progress.finish();
         Ok(state)
     }
 
     /// Removes what an earlier run left, a commit at a time; the last commit lists the files.
-    async fn prepare(&mut self, state: State) -> Result<State> {
+    async fn prepare(&mut self, state: &State) -> Result<(State, Receipt)> {
         let mut next = state.clone();
         let part = match begin::leftovers(self.pond.store()).await? {
             Some(part) => {
@@ -74,49 +90,58 @@ impl<'a> Runner<'a> {
                 begin::groups_part(&groups)?
             }
         };
-        let receipt = self.commit(part.and(begin::save_part(self.pond, &next).await?)).await?;
-        self.ack.tell(&state, &receipt)?;
-        Ok(next)
+        let mut unit = self.unit();
+        unit.part(part).checkpoints(scope()).save(&next);
+        Ok((next, unit.commit().await?))
     }
 
     /// One step of a stage, in one commit.
-    async fn step(&mut self, state: State) -> Result<State> {
+    async fn step(&mut self, state: &State) -> Result<(State, Receipt)> {
         let began = Instant::now();
-        let work = self.worker.step(&state).await?;
+        let work = self.worker.step(state).await?;
         let next = state.after_step(work.counts);
-        let part = self.step_part(&state, &next, work, began.elapsed()).await?;
-        let receipt = self.commit(part).await?;
-        self.ack.tell(&state, &receipt)?;
-        Ok(next)
+        let mut unit = self.unit();
+        self.fill(&mut unit, state, &next, work, began).await?;
+        Ok((next, unit.commit().await?))
     }
 
     /// Everything one step did.
-    async fn step_part(&self, state: &State, next: &State, work: Work, took: Duration) -> Result<Commit> {
-        let runs = self.pond.runs();
-        let name = format!("{}-{:05}", state.stage.name(), state.step + 1);
-        let step = Step::new(name).node(state.stage.name()).node_type("TOOL_CALL");
-        let outcome = step.clone().took(took).output(json!({
-            "documents": work.writes.len(), "unreadable": work.unreadable.len(),
-        }));
-        let mut part = Commit::new().trusted();
+    async fn fill(&self, unit: &mut Unit, state: &State, next: &State, work: Work, began: Instant) -> Result<()> {
+        let node = state.stage.name();
+        let name = format!("{node}-{:05}", state.step + 1);
+        let documents = work.writes.len();
+        let mut part = Commit::new();
         part.writes = work.writes;
-        part = part
-            .and(runs.step_started_part(&state.run, &step)?)
-            .and(runs.step_completed_part(&state.run, &outcome)?)
-            .and(begin::save_part(self.pond, next).await?);
-        if next.stage == Stage::Done {
-            part = part.and(begin::finish_part(self.pond, next)?);
+        unit.part(part);
+        for file in &work.unreadable {
+            let letter = letters::add_part(self.pond, state, file, &name, self.pond.store().now()).await?;
+            letter.into_iter().for_each(|part| {
+                unit.part(part);
+            });
         }
-        Ok(part)
+        let took = began.elapsed();
+        let step = Step::new(name.as_str()).node(node).node_type("TOOL_CALL");
+        let outcome = step.clone().took(took).output(json!({ "documents": documents, "unreadable": work.unreadable.len() }));
+        unit.runs().step_started(&state.run, step).step_completed(&state.run, outcome);
+        // A step is counted under its own id: sent again, it is not counted twice.
+        let counted = i64::try_from(documents).unwrap_or(i64::MAX);
+        let figures = Execution::new(format!("{}/{name}", state.run), WORKFLOW, state.version).took(took).node(node, took);
+        unit.metrics().record(figures.operation("documents written", counted));
+        if next.stage == Stage::Done {
+            unit.runs().finish(&state.run, RunEnd::completed(value(&next.counts)?));
+        }
+        unit.checkpoints(scope()).save(next);
+        Ok(())
     }
 
-    /// Commits under the lock, and renews it now and then in the same commit.
-    async fn commit(&mut self, part: Commit) -> Result<Receipt> {
-        let mut commit = self.lease.fence(Commit::new().trusted().by("millpond demo").and(part));
+    /// A unit under the lock, which it renews now and then.
+    fn unit(&mut self) -> Unit {
+        let mut unit = self.pond.unit();
+        unit.by(BY).fenced_by(&self.lease);
         if self.renewed.elapsed() > LOCK_TTL / 3 {
-            commit = commit.and(self.pond.locks().renew_part(&self.lease, LOCK_TTL));
+            unit.part(self.pond.locks().renew_part(&self.lease, LOCK_TTL));
             self.renewed = Instant::now();
         }
-        self.pond.commit(commit).await
+        unit
     }
 }

@@ -85,6 +85,8 @@ pub struct State {
     pub corpus: String,
     /// The run's id.
     pub run: String,
+    /// The workflow's version.
+    pub version: u32,
     /// What is done at the moment.
     pub stage: Stage,
     /// Steps of this stage that are committed.
@@ -125,8 +127,15 @@ mod tests {
 
     #[test]
     fn every_step_of_every_stage_comes_once() {
-        let mut state =
-            State { corpus: "c".into(), run: "r".into(), stage: Stage::Collect, step: 0, groups: 3, counts: Counts::default() };
+        let mut state = State {
+            corpus: "c".into(),
+            run: "r".into(),
+            version: 1,
+            stage: Stage::Collect,
+            step: 0,
+            groups: 3,
+            counts: Counts::default(),
+        };
         let mut seen = Vec::new();
         while state.stage != Stage::Done {
             seen.push((state.stage.name(), state.step));

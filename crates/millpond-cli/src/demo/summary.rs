@@ -44,8 +44,10 @@ fn commands(ctx: &Context, state: &State) -> Vec<String> {
         format!("events list --stream {}", millpond::Runs::stream(run)),
         "records query demo_terms --order occurrences --desc --limit 10".to_owned(),
         "records query demo_segments --limit 3".to_owned(),
-        "dead-letters list".to_owned(),
-        format!("metrics summary {}", begin::WORKFLOW),
+        format!("dead-letters list --job {run}"),
+        format!("metrics nodes {}@{}", begin::WORKFLOW, state.version),
+        format!("workflows get {}@{} --yaml", begin::WORKFLOW, state.version),
+        format!("checkpoints list {}", begin::scope()),
         "store digest --content".to_owned(),
     ]
     .into_iter()
