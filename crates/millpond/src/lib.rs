@@ -22,6 +22,7 @@ pub mod blocking;
 mod checkpoints;
 pub mod dead_letters;
 mod diff;
+mod events;
 mod flows;
 pub mod locks;
 mod metrics;
@@ -44,6 +45,7 @@ pub use dead_letters::{
     DeadLetterState, DeadLetterStats, DeadLetteredItem, DeadLetters, ErrorType, FailureAnalysis, FailureDetail, FailurePattern,
     LetterRef, PurgeRequest, PurgedLetters, WorktreeArtifacts, error_signature,
 };
+pub use events::{EventFeed, EventReader, EventStats, EventStream, Events, FedEvent, Verdict, verdict};
 pub use flows::{
     CATEGORIES, CanvasPosition, ComponentConfig, DeployedComponent, Flow, FlowChange, FlowConnection, FlowDelivery, FlowFilter,
     FlowNode, FlowOrder, FlowPattern, FlowProblem, FlowProblems, FlowVersion, FlowWatch, Flows, RuntimeState, UNKNOWN_CATEGORY,

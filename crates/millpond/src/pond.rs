@@ -86,6 +86,11 @@ impl Pond {
         crate::Unit::new(self.clone())
     }
 
+    /// Events: what happened, in streams.
+    pub fn events(&self) -> crate::Events {
+        crate::Events::new(self.store.clone())
+    }
+
     /// Metrics, patterns and feedback.
     pub fn metrics(&self) -> crate::Metrics {
         crate::Metrics::new(self.store.clone())

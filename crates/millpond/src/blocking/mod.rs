@@ -13,6 +13,7 @@ pub use store::{Store, Subscription};
 
 pub use crate::checkpoints::blocking::Checkpoints;
 pub use crate::dead_letters::blocking::DeadLetters;
+pub use crate::events::blocking::{EventFeed, EventReader, Events};
 pub use crate::flows::blocking::{FlowWatch, Flows};
 pub use crate::locks::blocking::Locks;
 pub use crate::metrics::blocking::Metrics;
@@ -101,6 +102,11 @@ impl Pond {
     /// A unit of work; see [`crate::Pond::unit`].
     pub fn unit(&self) -> Unit {
         Unit::new(self.pond.unit(), self.bridge.clone())
+    }
+
+    /// Events; see [`crate::Pond::events`].
+    pub fn events(&self) -> Events {
+        Events::new(self.pond.events(), self.bridge.clone())
     }
 
     /// Metrics, patterns and feedback; see [`crate::Pond::metrics`].
