@@ -1,6 +1,6 @@
 //! The documents of workflows as version 1 wrote them, and what a caller can build.
 
-use millpond::{Document, ErrorKind, Lineage, VersionRef, WorkflowHead, WorkflowVersion};
+use millpond::{Document, ErrorKind, Lineage, NewWorkflow, VersionRef, WorkflowHead, WorkflowVersion};
 use serde_json::Value;
 
 /// Reads a document of a released version, checks its index fields, and writes it back unchanged.
@@ -31,4 +31,18 @@ fn version_references() {
     for bad in ["", "etl", "etl@", "etl@0", "@1", "etl@-1", "etl@x"] {
         assert_eq!(bad.parse::<VersionRef>().expect_err(bad).kind(), ErrorKind::Invalid, "{bad}");
     }
+}
+
+#[test]
+fn synchronous_callers_have_all_of_it() {
+    let pond = millpond::blocking::open("memory:").expect("opens");
+    let workflows = pond.workflows();
+    let first = workflows.store(&NewWorkflow::of(serde_json::json!({"id": "w", "count": 1}))).expect("stored");
+    let second = NewWorkflow::of(serde_json::json!({"id": "w", "count": 2})).parent(first.reference());
+    let second = workflows.store(&second).expect("stored");
+    assert_eq!(workflows.latest("w").expect("read").map(|v| v.version), Some(2));
+    assert!(workflows.diff(&first.reference(), &second.reference()).expect("a diff").contains("+count: 2"));
+    assert!(workflows.delete("w", 1, Some("anna")).expect("deleted"));
+    assert!(workflows.ancestors(&second.reference(), 10).expect("a line").items[0].is_deleted());
+    assert!(workflows.require("w", 1).expect_err("deleted").is_not_found());
 }

@@ -4,6 +4,7 @@ use crate::Clause;
 
 mod commits;
 mod feed;
+mod flow_lifecycle;
 mod flows;
 mod idempotency;
 mod leases;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(random::CLAUSES);
     all.extend_from_slice(workflows::CLAUSES);
     all.extend_from_slice(flows::CLAUSES);
+    all.extend_from_slice(flow_lifecycle::CLAUSES);
     all.extend_from_slice(locks::CLAUSES);
     all
 }
