@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millpond_core::{Error, ErrorKind, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::errors::sql;
@@ -55,6 +56,8 @@ pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) ->
         pragma("synchronous", "FULL")?;
         pragma("wal_autocheckpoint", &WAL_PAGES.to_string())?;
     }
+    // Plans must not depend on bound values: otherwise SQLite compiles a statement anew for each new value of `ns`.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sql("open"))?;
     pragma("cache_size", "-16000")?;
     pragma("temp_store", "MEMORY")?;
     // Called when a statement is compiled, and only then: that is how a test sees that none is compiled anew.
