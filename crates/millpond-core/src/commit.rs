@@ -287,16 +287,32 @@ impl Commit {
     ///
     /// # Errors
     /// `Invalid`, naming the limit and what was found. Nothing was applied.
-    pub fn prepare(self, host: &dyn Host, catalog: &Catalog) -> Result<PreparedCommit> {
+    pub fn prepare(mut self, host: &dyn Host, catalog: &Catalog) -> Result<PreparedCommit> {
         check_sizes(&self)?;
         let fields = self.writes.iter().map(|w| prepared_fields(w, catalog)).collect::<Result<Vec<_>>>()?;
+        let fresh = self.id.is_none();
         let id = self.id.unwrap_or_else(|| CommitId::generate(host));
         let (digest, bytes) = digest(&self);
         if bytes > limits::COMMIT_BYTES {
             return Err(Error::invalid(format!("the commit has {bytes} bytes; the limit is {}", limits::COMMIT_BYTES))
                 .with_next("split it"));
         }
-        Ok(PreparedCommit { id, digest, bytes, commit: self, fields })
+        self.forget_parsed();
+        Ok(PreparedCommit { parts: Arc::new(Parts { id, digest, bytes, commit: self, fields }), fresh })
+    }
+}
+
+impl Commit {
+    /// Lets go of parsed values: a waiting commit keeps only its text.
+    fn forget_parsed(&mut self) {
+        for write in &mut self.writes {
+            if let Write::Put(_, value) = write {
+                value.forget_parsed();
+            }
+        }
+        for event in self.appends.iter_mut().flat_map(|a| &mut a.events) {
+            event.data.forget_parsed();
+        }
     }
 }
 
@@ -346,7 +362,7 @@ fn prepared_fields(write: &Write, catalog: &Catalog) -> Result<Option<PreparedFi
     if spec.fields.is_empty() {
         return Ok(Some(PreparedFields { spec: Arc::clone(spec), values: Vec::new() }));
     }
-    Ok(Some(PreparedFields { spec: Arc::clone(spec), values: spec.extract(&value.value()?)? }))
+    Ok(Some(PreparedFields { spec: Arc::clone(spec), values: value.with_value(|v| spec.extract(v))?? }))
 }
 
 /// Index fields taken out before the commit reached the store, with the declaration they were taken out under.
@@ -357,34 +373,57 @@ pub struct PreparedFields {
 }
 
 /// A commit whose limits were checked. Only [`Commit::prepare`] makes one, so an engine never sees an unchecked one.
+///
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PreparedCommit {
-    pub(crate) id: CommitId,
-    pub(crate) digest: [u8; 16],
-    pub(crate) bytes: usize,
-    pub(crate) commit: Commit,
-    pub(crate) fields: Vec<Option<PreparedFields>>,
+    parts: Arc<Parts>,
+    fresh: bool,
+}
+
+#[derive(Debug)]
+struct Parts {
+    id: CommitId,
+    digest: [u8; 16],
+    bytes: usize,
+    commit: Commit,
+    fields: Vec<Option<PreparedFields>>,
 }
 
 impl PreparedCommit {
     /// The commit's id, given or made.
     pub fn id(&self) -> CommitId {
-        self.id
+        self.parts.id
+    }
+
+    /// True when the id was made for this very submission, so that no receipt of it can exist.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// The same commit for another submission: now a receipt may exist.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { parts: Arc::clone(&self.parts), fresh: false }
+    }
+
+    pub(crate) fn fields(&self) -> &[Option<PreparedFields>] {
+        &self.parts.fields
     }
 
     /// Bytes that count against the limits of the commit and of the queue.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.parts.bytes
     }
 
     /// The commit itself.
     pub fn commit(&self) -> &Commit {
-        &self.commit
+        &self.parts.commit
     }
 
     /// The digest of the body: the first 16 bytes of SHA-256 over everything but the id.
     pub fn digest(&self) -> &[u8; 16] {
-        &self.digest
+        &self.parts.digest
     }
 }
 

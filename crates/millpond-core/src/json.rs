@@ -15,8 +15,26 @@ use crate::error::{Error, Result};
 use crate::limits;
 
 /// A checked JSON value in canonical text. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Json(Arc<str>);
+#[derive(Clone)]
+pub struct Json {
+    text: Arc<str>,
+    /// The value, as long as the one who made it may still need it.
+    parsed: Option<Arc<Value>>,
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Json {}
+
+impl std::hash::Hash for Json {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
 
 impl Json {
     /// Checks JSON text and makes it canonical.
@@ -29,7 +47,7 @@ impl Json {
             let message = e.to_string();
             if message.contains("recursion limit") { too_deep() } else { Error::invalid("not valid JSON").with_source(e) }
         })?;
-        Self::from_value(&value)
+        Self::from_owned(value)
     }
 
     /// Checks a value and writes its canonical text.
@@ -47,31 +65,48 @@ impl Json {
     /// `Invalid` when it cannot be JSON or breaks a rule.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         let value = serde_json::to_value(value).map_err(|e| Error::invalid("cannot be written as JSON").with_source(e))?;
-        Self::from_value(&value)
+        Self::from_owned(value)
     }
 
     pub(crate) fn from_checked(value: &Value) -> Self {
-        Self(value.to_string().into())
+        Self::from_store(value.to_string())
+    }
+
+    fn from_owned(value: Value) -> Result<Self> {
+        check(&value, 0)?;
+        Ok(Self { text: value.to_string().into(), parsed: Some(Arc::new(value)) })
+    }
+
+    pub(crate) fn forget_parsed(&mut self) {
+        self.parsed = None;
+    }
+
+    /// Looks at the value without parsing it again where that can be avoided.
+    pub(crate) fn with_value<T>(&self, look: impl FnOnce(&Value) -> T) -> Result<T> {
+        match &self.parsed {
+            Some(value) => Ok(look(value)),
+            None => Ok(look(&self.value()?)),
+        }
     }
 
     /// Takes canonical text back that a store kept.
     pub fn from_store(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), parsed: None }
     }
 
     /// The canonical text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Bytes of the canonical text.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.text.len()
     }
 
     /// Never true: the shortest JSON value has one byte.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// The value.
@@ -79,7 +114,7 @@ impl Json {
     /// # Errors
     /// `Corrupt` when a store gave back text that is not JSON.
     pub fn value(&self) -> Result<Value> {
-        serde_json::from_str(&self.0).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
+        serde_json::from_str(&self.text).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
     }
 
     /// The value as `T`.
@@ -87,7 +122,7 @@ impl Json {
     /// # Errors
     /// `Corrupt` when the document does not have the shape of `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.0)
+        serde_json::from_str(&self.text)
             .map_err(|e| Error::corrupt(format!("the document is not a {}", short_type_name::<T>())).with_source(e))
     }
 }
@@ -99,19 +134,19 @@ fn short_type_name<T>() -> &'static str {
 
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        let value: Value = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        let value: Value = serde_json::from_str(&self.text).map_err(serde::ser::Error::custom)?;
         value.serialize(s)
     }
 }

@@ -147,13 +147,14 @@ impl Store {
     /// # Errors
     /// `Invalid`, `Unavailable` (not applied) or `UnknownOutcome`.
     pub async fn try_commit(&self, commit: Commit) -> Result<Outcome> {
-        let prepared = commit.prepare(self.host(), &self.catalog())?;
+        let mut prepared = commit.prepare(self.host(), &self.catalog())?;
         let mut tries = 0;
         loop {
             let answer = self.shared.front.submit(self.namespace(), prepared.clone(), self.inline).await;
             match answer {
                 Err(e) if e.kind() == ErrorKind::UnknownOutcome && tries < SETTLE_TRIES => {
                     tries += 1;
+                    prepared = prepared.again();
                     tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
                 }
                 other => return other,
@@ -192,7 +193,10 @@ impl Store {
     }
 
     async fn read_one(&self, read: Read) -> Result<Answer> {
-        let mut answers = self.read(vec![read]).await?;
+        let mut answers = match self.engine().local() {
+            Some(local) if self.inline => local.read_now(self.namespace(), std::slice::from_ref(&read))?,
+            _ => self.engine().read(self.namespace(), vec![read]).await?,
+        };
         answers.pop().ok_or_else(|| Error::corrupt("the engine answered nothing"))
     }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::apply::write_sides;
 use crate::errors::sql;
+use crate::held::Held;
 use crate::namespaces::{NamespaceRow, namespace_row};
 use crate::table::{Slot, Table, column_type, quote, side_name, table_name};
 
@@ -269,7 +270,7 @@ fn move_rows(transaction: &Connection, ns: i64, spec: &CollectionSpec, table: &T
             &fields,
         )?;
         insert.raw_execute().map_err(sql("declare"))?;
-        write_sides(transaction, table, ns, transaction.last_insert_rowid(), &fields, false)?;
+        write_sides(&mut Held::new(transaction), table, ns, transaction.last_insert_rowid(), &fields, false)?;
     }
     drop(rows);
     transaction
@@ -299,7 +300,7 @@ fn backfill(transaction: &Connection, ns: i64, spec: &CollectionSpec, table: &Ta
             let fields = extract(spec, key, doc)?;
             crate::apply::bind_record(&mut update, table, *row, key, *revision, *position, *time, by.as_deref(), doc, &fields)?;
             update.raw_execute().map_err(sql("declare"))?;
-            write_sides(transaction, table, ns, *row, &fields, true)?;
+            write_sides(&mut Held::new(transaction), table, ns, *row, &fields, true)?;
         }
     }
 }

@@ -92,6 +92,7 @@ pub(crate) struct Readers {
 struct Idle {
     connections: Vec<Connection>,
     opened: usize,
+    waiting: usize,
 }
 
 impl Readers {
@@ -103,11 +104,26 @@ impl Readers {
     pub(crate) fn with<T>(&self, counters: &Counters, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let connection = self.take(counters)?;
         let result = work(&connection);
+        self.give_back(connection);
+        result
+    }
+
+    /// Lends a reader that is open and free; `None` when there is none. Never waits for another reader.
+    pub(crate) fn with_idle<T>(&self, work: impl FnOnce(&Connection) -> T) -> Option<T> {
+        let connection = self.idle.try_lock().ok()?.connections.pop()?;
+        let result = work(&connection);
+        self.give_back(connection);
+        Some(result)
+    }
+
+    fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.connections.push(connection);
+        let waiting = idle.waiting > 0;
         drop(idle);
-        self.returned.notify_one();
-        result
+        if waiting {
+            self.returned.notify_one();
+        }
     }
 
     fn take(&self, counters: &Counters) -> Result<Connection> {
@@ -125,7 +141,9 @@ impl Readers {
                 }
                 return opened;
             }
+            idle.waiting += 1;
             idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
+            idle.waiting -= 1;
         }
     }
 

@@ -16,6 +16,7 @@ mod engine;
 mod errors;
 mod events;
 mod feed;
+mod held;
 mod hint;
 mod load;
 mod namespaces;

@@ -9,10 +9,15 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::catalog::Schema;
 use crate::errors::sql;
+use crate::held::Held;
 use crate::namespaces::NamespaceRow;
 
+const TOMBSTONE: &str = "SELECT row, revision FROM tombstones WHERE ns = ?1 AND collection = ?2 AND key = ?3";
+const STREAM: &str = "SELECT id, head, oldest, sealed FROM streams WHERE ns = ?1 AND name = ?2";
+const EVENT_ID: &str = "SELECT sequence FROM events WHERE stream = ?1 AND id = ?2";
+
 /// The state that [`Touched`] names.
-pub(crate) fn state(connection: &Connection, row: &NamespaceRow, schema: &Schema, touched: &Touched) -> Result<State> {
+pub(crate) fn state(held: &mut Held<'_>, row: &NamespaceRow, schema: &Schema, touched: &Touched) -> Result<State> {
     let mut state = State {
         namespace: row.head(),
         catalog: Arc::clone(&schema.catalog),
@@ -23,36 +28,38 @@ pub(crate) fn state(connection: &Connection, row: &NamespaceRow, schema: &Schema
         receipts: HashMap::new(),
     };
     for id in &touched.receipts {
-        if let Some(stored) = receipt(connection, row.id, *id)? {
+        if let Some(stored) = receipt(held.connection(), row.id, *id)? {
             state.receipts.insert(*id, stored);
         }
     }
     for (id, with_document) in &touched.records {
-        let found = record(connection, row.id, schema, id, *with_document)?;
+        let found = record(held, row, schema, id, *with_document)?;
         if found != RecordState::Never {
             state.records.insert(id.clone(), found);
         }
     }
     for name in &touched.streams {
-        if let Some(found) = stream(connection, row.id, name)? {
+        if let Some(found) = stream(held, row.id, name)? {
             state.streams.insert(name.clone(), found);
         }
     }
     for (name, id) in &touched.event_ids {
         let Some(found) = state.streams.get(name) else { continue };
-        if let Some(sequence) = event_sequence(connection, found.handle, id)? {
-            state.event_ids.insert((name.clone(), id.clone()), sequence);
+        let statement = held.get(EVENT_ID)?;
+        let sequence = statement.query_row((found.handle, id), |r| r.get::<_, i64>(0)).optional().map_err(sql("load"))?;
+        if let Some(sequence) = sequence {
+            state.event_ids.insert((name.clone(), id.clone()), sequence.cast_unsigned());
         }
     }
     Ok(state)
 }
 
-fn record(connection: &Connection, ns: i64, schema: &Schema, id: &RecordId, with_document: bool) -> Result<RecordState> {
+fn record(held: &mut Held<'_>, row: &NamespaceRow, schema: &Schema, id: &RecordId, with_document: bool) -> Result<RecordState> {
     let table = schema.table(&id.collection);
     let text = if with_document { &table.get_full } else { &table.get_head };
-    let mut statement = connection.prepare_cached(text).map_err(sql("load"))?;
-    let live = statement
-        .query_row((ns, id.key.as_str()), |r| {
+    let live = held
+        .get(text)?
+        .query_row((row.id, id.key.as_str()), |r| {
             Ok(RecordState::Live {
                 handle: r.get(0)?,
                 revision: r.get::<_, i64>(1)?.cast_unsigned(),
@@ -66,40 +73,30 @@ fn record(connection: &Connection, ns: i64, schema: &Schema, id: &RecordId, with
     if let Some(live) = live {
         return Ok(live);
     }
-    let gone = connection
-        .prepare_cached("SELECT row, revision FROM tombstones WHERE ns = ?1 AND collection = ?2 AND key = ?3")
-        .and_then(|mut s| {
-            s.query_row((ns, id.collection.as_str(), id.key.as_str()), |r| {
-                Ok(RecordState::Gone { handle: r.get(0)?, revision: r.get::<_, i64>(1)?.cast_unsigned() })
-            })
-            .optional()
+    if !row.has_tombstones {
+        return Ok(RecordState::Never);
+    }
+    let gone = held
+        .get(TOMBSTONE)?
+        .query_row((row.id, id.collection.as_str(), id.key.as_str()), |r| {
+            Ok(RecordState::Gone { handle: r.get(0)?, revision: r.get::<_, i64>(1)?.cast_unsigned() })
         })
+        .optional()
         .map_err(sql("load"))?;
     Ok(gone.unwrap_or(RecordState::Never))
 }
 
-fn stream(connection: &Connection, ns: i64, name: &StreamName) -> Result<Option<StreamState>> {
-    connection
-        .prepare_cached("SELECT id, head, oldest, sealed FROM streams WHERE ns = ?1 AND name = ?2")
-        .and_then(|mut s| {
-            s.query_row((ns, name.as_str()), |r| {
-                Ok(StreamState {
-                    handle: r.get(0)?,
-                    head: r.get::<_, i64>(1)?.cast_unsigned(),
-                    oldest: r.get::<_, i64>(2)?.cast_unsigned(),
-                    sealed: r.get(3)?,
-                })
+fn stream(held: &mut Held<'_>, ns: i64, name: &StreamName) -> Result<Option<StreamState>> {
+    held.get(STREAM)?
+        .query_row((ns, name.as_str()), |r| {
+            Ok(StreamState {
+                handle: r.get(0)?,
+                head: r.get::<_, i64>(1)?.cast_unsigned(),
+                oldest: r.get::<_, i64>(2)?.cast_unsigned(),
+                sealed: r.get(3)?,
             })
-            .optional()
         })
-        .map_err(sql("load"))
-}
-
-fn event_sequence(connection: &Connection, stream: i64, id: &str) -> Result<Option<u64>> {
-    connection
-        .prepare_cached("SELECT sequence FROM events WHERE stream = ?1 AND id = ?2")
-        .and_then(|mut s| s.query_row((stream, id), |r| r.get::<_, i64>(0)).optional())
-        .map(|found| found.map(i64::cast_unsigned))
+        .optional()
         .map_err(sql("load"))
 }
 

@@ -21,11 +21,12 @@ pub(crate) struct NamespaceRow {
     pub(crate) receipts_floor: i64,
     pub(crate) purged_position: u64,
     pub(crate) trimmed_position: u64,
+    pub(crate) has_tombstones: bool,
     pub(crate) catalog: i64,
 }
 
-const COLUMNS: &str =
-    "id, name, store_id, status, position, time, created_at, receipts_floor, purged_position, trimmed_position, catalog";
+const COLUMNS: &str = "id, name, store_id, status, position, time, created_at, receipts_floor, purged_position, trimmed_position, catalog, \
+     has_tombstones";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<NamespaceRow> {
     let unsigned = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
@@ -41,13 +42,14 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<NamespaceRow> {
         purged_position: unsigned(8)?,
         trimmed_position: unsigned(9)?,
         catalog: row.get(10)?,
+        has_tombstones: row.get(11)?,
     })
 }
 
 /// The row of a namespace, if it exists.
 pub(crate) fn find(connection: &Connection, namespace: &Namespace) -> Result<Option<NamespaceRow>> {
     const SQL: &str = "SELECT id, name, store_id, status, position, time, created_at, receipts_floor, purged_position, \
-                       trimmed_position, catalog FROM namespaces WHERE name = ?1";
+                       trimmed_position, catalog, has_tombstones FROM namespaces WHERE name = ?1";
     connection
         .prepare_cached(SQL)
         .and_then(|mut s| s.query_row([namespace.as_str()], read_row).optional())
@@ -133,7 +135,8 @@ pub(crate) fn create(transaction: &Connection, namespace: &Namespace, host: &dyn
     transaction
         .execute(
             "INSERT INTO namespaces (id, name, store_id, status, position, time, created_at, receipts_floor, purged_position, \
-             trimmed_position, catalog) VALUES ((SELECT coalesce(max(id), 0) + 1 FROM namespaces), ?1, ?2, 'open', 0, 0, ?3, 0, 0, 0, 0)",
+             trimmed_position, catalog, has_tombstones) \
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM namespaces), ?1, ?2, 'open', 0, 0, ?3, 0, 0, 0, 0, 0)",
             params![namespace.as_str(), store_id, host.now().as_micros()],
         )
         .map_err(sql("namespaces.create"))?;

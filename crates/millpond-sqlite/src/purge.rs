@@ -30,6 +30,7 @@ pub(crate) fn purge(transaction: &Connection, namespace: &Namespace, before: Tim
         &[&ns.id, &micros],
     )?;
     let tombstones = run("DELETE FROM tombstones WHERE ns = ?1 AND time < ?2", &[&ns.id, &micros])?;
+    run("UPDATE namespaces SET has_tombstones = EXISTS (SELECT 1 FROM tombstones WHERE ns = ?1) WHERE id = ?1", &[&ns.id])?;
     Ok(Purged { receipts: receipts as u64, tombstones: tombstones as u64 })
 }
 

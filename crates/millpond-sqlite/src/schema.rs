@@ -29,6 +29,7 @@ CREATE TABLE namespaces (
   receipts_floor INTEGER NOT NULL,
   purged_position INTEGER NOT NULL,
   trimmed_position INTEGER NOT NULL,
+  has_tombstones INTEGER NOT NULL,
   catalog INTEGER NOT NULL
 ) STRICT;
 

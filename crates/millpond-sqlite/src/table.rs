@@ -36,6 +36,16 @@ pub(crate) struct Table {
     pub(crate) insert: String,
     pub(crate) update: String,
     pub(crate) delete: String,
+    pub(crate) sides: Vec<Side>,
+}
+
+/// A set field's side table and the statements on it.
+#[derive(Debug)]
+pub(crate) struct Side {
+    /// The index of its field in the declaration.
+    pub(crate) field: usize,
+    pub(crate) insert: String,
+    pub(crate) delete: String,
 }
 
 /// Quotes an identifier.
@@ -59,6 +69,18 @@ pub(crate) fn column_type(kind: FieldKind) -> &'static str {
         FieldKind::Text | FieldKind::TextSet => "TEXT",
         FieldKind::Integer | FieldKind::Bool | FieldKind::Timestamp => "INTEGER",
         FieldKind::Real => "REAL",
+    }
+}
+
+impl Side {
+    fn of(field: usize, slot: &Slot) -> Option<Self> {
+        let Slot::Side(name) = slot else { return None };
+        let name = quote(name);
+        Some(Self {
+            field,
+            insert: format!("INSERT INTO {name} (row, value, ns) VALUES (?1, ?2, ?3)"),
+            delete: format!("DELETE FROM {name} WHERE row = ?1"),
+        })
     }
 }
 
@@ -108,6 +130,7 @@ impl Table {
             // ?1 is the row here; ?2, the key, plays no part.
             update: format!("UPDATE {name} SET revision = ?3, position = ?4, time = ?5, by = ?6, doc = ?7{sets} WHERE row = ?1"),
             delete: format!("DELETE FROM {name} WHERE row = ?1"),
+            sides: slots.iter().enumerate().filter_map(|(field, slot)| Side::of(field, slot)).collect(),
             collection,
             spec,
             slots,
@@ -137,15 +160,9 @@ impl Table {
         }
     }
 
-    /// The side tables, quoted, with the index of their field.
-    pub(crate) fn sides(&self) -> impl Iterator<Item = (usize, String)> {
-        self.slots.iter().enumerate().filter_map(|(i, s)| if let Slot::Side(n) = s { Some((i, quote(n))) } else { None })
-    }
-
     /// The values of the columns, in the order of the statements' parameters.
-    pub(crate) fn column_values<'v>(&self, fields: &'v [FieldValue]) -> impl Iterator<Item = ToSqlOutput<'v>> {
-        let is_column: Vec<bool> = self.slots.iter().map(|s| matches!(s, Slot::Column(_))).collect();
-        fields.iter().zip(is_column).filter(|(_, column)| *column).map(|(value, _)| match value {
+    pub(crate) fn column_values<'v>(&'v self, fields: &'v [FieldValue]) -> impl Iterator<Item = ToSqlOutput<'v>> {
+        fields.iter().zip(&self.slots).filter(|(_, slot)| matches!(slot, Slot::Column(_))).map(|(value, _)| match value {
             FieldValue::Scalar(scalar) => bind(scalar),
             FieldValue::Absent | FieldValue::Set(_) => ToSqlOutput::Owned(Value::Null),
         })

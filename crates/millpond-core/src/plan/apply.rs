@@ -162,11 +162,11 @@ impl Work {
     }
 
     fn decide(&mut self, prepared: &PreparedCommit) -> Result<Outcome> {
-        if let Some(stored) = self.state.receipts.get(&prepared.id) {
+        if let Some(stored) = self.state.receipts.get(&prepared.id()) {
             return check::replay(prepared, stored);
         }
         check::namespace(&self.state.namespace)?;
-        check::id_age(prepared.id, &self.state.namespace, self.now)?;
+        check::id_age(prepared.id(), &self.state.namespace, self.now)?;
         let effects = match self.work_out(prepared) {
             Ok(effects) => effects,
             Err(Refusal::Conflict(conflict)) => return Ok(Outcome::Conflict(*conflict)),
@@ -176,7 +176,7 @@ impl Work {
     }
 
     fn work_out(&self, prepared: &PreparedCommit) -> Result<Effects, Refusal> {
-        let commit = &prepared.commit;
+        let commit = prepared.commit();
         let mut scratch = Scratch {
             work: self,
             records: HashMap::new(),
@@ -192,7 +192,7 @@ impl Work {
             check::expectation(&scratch, index, expectation)?;
         }
         let mut revisions = Vec::with_capacity(commit.writes.len());
-        for (write, fields) in commit.writes.iter().zip(&prepared.fields) {
+        for (write, fields) in commit.writes.iter().zip(prepared.fields()) {
             revisions.push(scratch.write(commit, write, fields.as_ref())?);
         }
         let sequences = commit.appends.iter().map(|a| scratch.append(a)).collect::<Result<Vec<_>, Refusal>>()?;
@@ -224,15 +224,15 @@ impl Work {
         self.events.extend(effects.events);
         self.state.event_ids.extend(effects.event_ids);
         let receipt = Receipt {
-            id: prepared.id,
+            id: prepared.id(),
             position,
             time: self.now,
             revisions: effects.revisions,
             sequences: effects.sequences,
             replayed: false,
         };
-        let stored = StoredReceipt { digest: prepared.digest, receipt: receipt.clone() };
-        self.state.receipts.insert(prepared.id, stored.clone());
+        let stored = StoredReceipt { digest: *prepared.digest(), receipt: receipt.clone() };
+        self.state.receipts.insert(prepared.id(), stored.clone());
         self.receipts.push(stored);
         receipt
     }

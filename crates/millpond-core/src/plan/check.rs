@@ -21,8 +21,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// The same id again: the first receipt, if the body is the same.
 pub(super) fn replay(prepared: &PreparedCommit, stored: &StoredReceipt) -> Result<Outcome> {
-    if stored.digest != prepared.digest {
-        return Err(Error::invalid(format!("commit id {} was used before for a commit with another body", prepared.id))
+    if stored.digest != *prepared.digest() {
+        return Err(Error::invalid(format!("commit id {} was used before for a commit with another body", prepared.id()))
             .with_next("give each commit an id of its own; reuse one only to retry the same commit"));
     }
     let mut receipt = stored.receipt.clone();

@@ -36,8 +36,10 @@ impl Touched {
     }
 
     fn add(&mut self, prepared: &PreparedCommit) {
-        let commit = &prepared.commit;
-        self.receipts.insert(prepared.id);
+        let commit = prepared.commit();
+        if !prepared.is_fresh() {
+            self.receipts.insert(prepared.id());
+        }
         for expectation in &commit.expect {
             match expectation {
                 Expectation::Absent(r) | Expectation::Exists(r) | Expectation::Revision(r, _) => self.record(r.clone(), false),
