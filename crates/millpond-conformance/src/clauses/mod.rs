@@ -15,6 +15,7 @@ mod purge;
 mod queries;
 mod random;
 mod records;
+mod sessions;
 mod streams;
 pub mod tools;
 mod workflows;
@@ -37,5 +38,6 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(flows::CLAUSES);
     all.extend_from_slice(flow_lifecycle::CLAUSES);
     all.extend_from_slice(locks::CLAUSES);
+    all.extend_from_slice(sessions::CLAUSES);
     all
 }

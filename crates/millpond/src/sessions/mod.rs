@@ -116,9 +116,11 @@ impl Sessions {
             _ => session.updated_at = self.store.now(),
         }
         let expect = match (&stored, revision) {
+            // What was changed since it was read is the store's to refuse: it tells the revision it holds.
+            (Some(stored), Some(seen)) if stored.revision != seen => Expectation::Revision(id, seen),
             (Some(stored), _) => {
                 stored.status.check_step(&session.id, session.status)?;
-                Expectation::Revision(id, revision.unwrap_or(stored.revision))
+                Expectation::Revision(id, stored.revision)
             }
             (None, Some(_)) => return Err(missing(&session.id)),
             (None, None) => Expectation::Absent(id),
