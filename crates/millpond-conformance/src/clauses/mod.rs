@@ -3,6 +3,8 @@
 use crate::Clause;
 
 mod commits;
+mod dead_letter_reports;
+mod dead_letters;
 mod feed;
 mod flow_lifecycle;
 mod flows;
@@ -39,5 +41,7 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(flow_lifecycle::CLAUSES);
     all.extend_from_slice(locks::CLAUSES);
     all.extend_from_slice(sessions::CLAUSES);
+    all.extend_from_slice(dead_letters::CLAUSES);
+    all.extend_from_slice(dead_letter_reports::CLAUSES);
     all
 }
