@@ -54,6 +54,8 @@ pub enum Command {
     Commit(c::commit::CommitArgs),
     /// Show the receipt of a commit by its id
     Outcome(c::commit::OutcomeArgs),
+    /// Flows: visual flows, their versions, what is deployed of them
+    Flows(c::flows::FlowsArgs),
     /// Runs: executions of workflows, and their logs
     #[command(subcommand)]
     Runs(c::runs::RunsCommand),
@@ -72,6 +74,15 @@ pub enum Command {
     /// Dead letters: what failed too often
     #[command(subcommand)]
     DeadLetters(c::dead_letters::DeadLettersCommand),
+    /// Metrics: what executions add up to
+    #[command(subcommand)]
+    Metrics(c::metrics::MetricsCommand),
+    /// Patterns: what was seen again and again
+    #[command(subcommand)]
+    Patterns(c::patterns::PatternsCommand),
+    /// Feedback: what was said about runs
+    #[command(subcommand)]
+    Feedback(c::feedback::FeedbackCommand),
     /// Records: JSON documents by collection and key
     #[command(subcommand)]
     Records(c::records::RecordsCommand),

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use millpond::Error;
+use millpond::{Error, FlowProblems};
 
 /// One line that is not data.
 pub fn note(text: impl std::fmt::Display) {
@@ -25,6 +25,11 @@ pub fn error(error: &Error) {
 pub fn text(error: &Error) -> String {
     let mut lines = vec![error.message().to_owned()];
     lines.extend(error.context().map(|(name, value)| format!("  {name}: {value}")));
+    if let Some(problems) = FlowProblems::of(error) {
+        lines.extend(problems.0.iter().map(|p| format!("  {}: {} [{}]", p.path, p.message, p.rule)));
+        lines.extend(error.next().map(|next| format!("  next: {next}")));
+        return lines.join("\n");
+    }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         lines.push(format!("  cause: {}", cause.to_string().replace('\n', "\n    ")));

@@ -5,9 +5,13 @@ pub mod commit;
 pub mod completions;
 pub mod dead_letters;
 pub mod events;
+pub mod feedback;
+pub mod flows;
 pub mod input;
 pub mod locks;
+pub mod metrics;
 pub mod namespaces;
+pub mod patterns;
 pub mod query;
 pub mod records;
 pub mod runs;
@@ -34,6 +38,10 @@ pub async fn run(cli: Cli) -> Result<Exit> {
         Command::Workflows(command) => workflows::run(&ctx, command).await,
         Command::Sessions(command) => sessions::run(&ctx, command).await,
         Command::DeadLetters(command) => dead_letters::run(&ctx, command).await,
+        Command::Metrics(command) => metrics::run(&ctx, command).await,
+        Command::Patterns(command) => patterns::run(&ctx, command).await,
+        Command::Feedback(command) => feedback::run(&ctx, command).await,
+        Command::Flows(args) => flows::run(&ctx, args).await,
         Command::Records(command) => records::run(&ctx, command).await,
         Command::Events(command) => events::run(&ctx, command).await,
         Command::Namespaces(command) => namespaces::run(&ctx, command).await,

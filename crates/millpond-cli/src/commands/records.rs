@@ -24,7 +24,7 @@ pub enum RecordsCommand {
     },
     /// Ask for those that meet conditions on declared fields
     #[command(alias = "list", alias = "ls")]
-    Query(QueryArgs),
+    Query(Box<QueryArgs>),
     /// Follow changes, deletes included
     Watch(WatchArgs),
     /// Create or replace one

@@ -67,10 +67,9 @@ pub async fn begin(pond: &Pond, unit: &mut Unit, corpus: &Corpus, last: Option<&
 /// The version of the workflow whose definition is this program's; stored by the unit if it is not there yet.
 async fn workflow(pond: &Pond, unit: &mut Unit) -> Result<u32> {
     let new = NewWorkflow::from_yaml(DEFINITION)?.author("millpond demo");
-    if let Some(latest) = pond.workflows().latest(WORKFLOW).await? {
-        if latest.definition == new.definition {
-            return Ok(latest.version);
-        }
+    let latest = pond.workflows().latest(WORKFLOW).await?;
+    if let Some(same) = latest.filter(|l| l.definition == new.definition) {
+        return Ok(same.version);
     }
     let (part, version) = pond.workflows().store_part(&new.next()).await?;
     unit.part(part.trusted());

@@ -8,7 +8,7 @@ mod table;
 
 use std::io::Write;
 
-use millpond::{Damaged, Error, Page, Result};
+use millpond::{Damaged, Error, Page, Result, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,6 +37,16 @@ pub struct Out {
 /// `Corrupt` when it cannot be JSON.
 pub fn value<T: Serialize + ?Sized>(thing: &T) -> Result<Value> {
     serde_json::to_value(thing).map_err(|e| Error::corrupt("cannot be shown as JSON").with_source(e))
+}
+
+/// Turns moments that are kept as integer microseconds (so that merges can compare them) into RFC 3339 text.
+pub fn write_moments(item: &mut Value, pointers: &[&str]) {
+    for pointer in pointers {
+        let slot = item.pointer_mut(pointer);
+        if let Some((slot, micros)) = slot.and_then(|s| s.as_i64().map(|micros| (s, micros))) {
+            *slot = Timestamp::from_micros(micros).to_string().into();
+        }
+    }
 }
 
 /// Things as JSON.
@@ -118,6 +128,16 @@ impl Out {
     /// As [`write`].
     pub fn found<T: Serialize>(&self, columns: &[Column], page: &Page<T>) -> Result<()> {
         self.page(columns, &values(&page.items)?, page.next.as_ref().map(ToString::to_string), &page.damaged)
+    }
+
+    /// A page whose moments are kept as integers; see [`write_moments`].
+    ///
+    /// # Errors
+    /// As [`write`].
+    pub fn found_with_moments<T: Serialize>(&self, columns: &[Column], page: &Page<T>, moments: &[&str]) -> Result<()> {
+        let mut items = values(&page.items)?;
+        items.iter_mut().for_each(|i| write_moments(i, moments));
+        self.page(columns, &items, page.next.as_ref().map(ToString::to_string), &page.damaged)
     }
 
     /// One thing by key, or that it is not there.
