@@ -1,6 +1,6 @@
 //! Dead letters: one pair of hands at a time, a capacity the store checks, counts that are exact.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
