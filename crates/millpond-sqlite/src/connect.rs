@@ -48,11 +48,8 @@ pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) ->
     connection.busy_handler(Some(wait_for_lock)).map_err(sql("open"))?;
     let pragma = |name: &str, value: &str| connection.pragma_update(None, name, value).map_err(sql("open"));
     if matches!(location, Location::File(_)) {
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql("open"))?;
-        if !mode.eq_ignore_ascii_case("wal") {
-            return Err(Error::new(ErrorKind::Unsupported, format!("SQLite keeps the journal mode {mode:?}; WAL is needed"))
-                .with_next("put the store on a local disk"));
-        }
+        crate::schema::format(&connection)?;
+        use_wal(&connection)?;
         pragma("synchronous", "FULL")?;
         pragma("wal_autocheckpoint", &WAL_PAGES.to_string())?;
     }
@@ -69,6 +66,36 @@ pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) ->
         }))
         .map_err(sql("open"))?;
     Ok(connection)
+}
+
+/// Tries of switching a file to WAL, 5 ms apart: about ten seconds.
+const WAL_TRIES: u32 = 2_000;
+
+/// Switches the file to WAL, if it is not there yet.
+///
+/// SQLite does not wait while another process does the same to a new file: it answers "busy" at once.
+fn use_wal(connection: &Connection) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
+            Ok(mode) if mode.eq_ignore_ascii_case("wal") => return Ok(()),
+            Ok(mode) => {
+                return Err(Error::new(ErrorKind::Unsupported, format!("SQLite keeps the journal mode {mode:?}; WAL is needed"))
+                    .with_next("put the store on a local disk"));
+            }
+            Err(error) => {
+                let busy = matches!(
+                    error.sqlite_error_code(),
+                    Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+                );
+                if !busy || tries >= WAL_TRIES {
+                    return Err(sql("open")(error));
+                }
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
 }
 
 /// Waits for another process's lock: short sleeps, so that processes take turns, for at most about ten seconds.

@@ -130,8 +130,7 @@ pub(crate) const OWN_TABLES: [&str; 8] =
 
 /// Brings a store to this program's format, in one transaction. Refuses what a newer program wrote.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<()> {
-    let found = format(connection)?;
-    if found == FORMAT {
+    if format(connection)? == FORMAT {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql("migrate"))?;
@@ -145,10 +144,18 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<()> {
     transaction.commit().map_err(sql("migrate"))
 }
 
-fn format(connection: &Connection) -> Result<i32> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |r| r.get::<_, i32>(0)).map_err(sql("open"));
-    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(sql("open"))?;
+/// The format of a store; 0 for an empty file. Refuses other programs' databases and newer formats.
+///
+/// One statement, so that all of it is of one moment: another process may be making the file right now.
+pub(crate) fn format(connection: &Connection) -> Result<i32> {
+    let (application, version, tables): (i32, i32, i64) = connection
+        .query_row(
+            "SELECT a.application_id, v.user_version, (SELECT count(*) FROM sqlite_schema) \
+             FROM pragma_application_id a, pragma_user_version v",
+            [],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+        .map_err(sql("open"))?;
     if application != APPLICATION_ID && tables > 0 {
         return Err(Error::invalid("the file is a SQLite database, but not a Millpond store; it was not touched")
             .with_next("give another path"));

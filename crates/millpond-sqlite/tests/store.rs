@@ -75,3 +75,52 @@ async fn steady_commits_open_no_connection_and_compile_no_statement() {
     assert_eq!((before.connections, before.compiled), (after.connections, after.compiled));
     assert_eq!(after.transactions - before.transactions, 50);
 }
+
+#[test]
+fn many_may_make_the_same_new_file_at_once() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db");
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            let opened: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        SqliteEngine::open_now(&path, SqliteOptions::default()).map(drop)
+                    })
+                })
+                .collect();
+            for one in opened {
+                one.join().unwrap().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn other_files_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = folder.path().join("foreign.db");
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let error = SqliteEngine::open_now(&foreign, SqliteOptions::default()).unwrap_err();
+    assert!(error.message().contains("not a Millpond store"), "{error}");
+    let mode: String = rusqlite::Connection::open(&foreign).unwrap().query_row("PRAGMA journal_mode", [], |r| r.get(0)).unwrap();
+    assert_eq!(mode, "delete", "the foreign file was switched to WAL");
+
+    let newer = folder.path().join("newer.db");
+    drop(SqliteEngine::open_now(&newer, SqliteOptions::default()).unwrap());
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = SqliteEngine::open_now(&newer, SqliteOptions::default()).unwrap_err();
+    assert!(error.message().contains("format 99"), "{error}");
+
+    let text = folder.path().join("text.db");
+    std::fs::write(&text, "this is no database, but it is long enough to look like one".repeat(100)).unwrap();
+    let error = SqliteEngine::open_now(&text, SqliteOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), millpond_core::ErrorKind::Corrupt, "{error}");
+
+    let missing = folder.path().join("missing.db");
+    let options = SqliteOptions { create: false, ..SqliteOptions::default() };
+    assert_eq!(SqliteEngine::open_now(&missing, options).unwrap_err().kind(), millpond_core::ErrorKind::NotFound);
+    assert!(!missing.exists());
+}
