@@ -37,10 +37,7 @@ struct Waiting {
 }
 
 /// Held while a commit waits; giving it back makes room for another.
-struct Room {
-    _one: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
-}
+type Room = OwnedSemaphorePermit;
 
 #[derive(Default)]
 struct Queue {
@@ -67,6 +64,20 @@ pub struct QueueLimits {
 impl Default for QueueLimits {
     fn default() -> Self {
         Self { commits: limits::QUEUE_COMMITS, bytes: limits::QUEUE_BYTES, patience: Duration::from_secs(30) }
+    }
+}
+
+impl QueueLimits {
+    /// All the room there is.
+    fn units(&self) -> usize {
+        (self.bytes / BYTES_UNIT).max(1)
+    }
+
+    /// What one commit takes, at most all there is: a commit larger than the queue waits until it is alone.
+    fn units_of(&self, bytes: usize) -> u32 {
+        let share = (self.units() / self.commits.max(1)).max(1);
+        let units = bytes.div_ceil(BYTES_UNIT).max(share).min(self.units());
+        u32::try_from(units).unwrap_or(u32::MAX)
     }
 }
 
@@ -107,8 +118,9 @@ struct Ready {
 pub struct Front {
     shared: Arc<Shared>,
     lanes: Mutex<HashMap<Namespace, Arc<Lane>>>,
-    count: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    /// Room in units of bytes. Each commit takes its share of the count or its bytes, whichever is more, so one
+    /// semaphore keeps both limits.
+    room: Arc<Semaphore>,
     limits: QueueLimits,
 }
 
@@ -134,8 +146,7 @@ impl Front {
         Self {
             shared: Arc::new(Shared { engine, stats: FrontStats::default(), ready: Mutex::default(), wake: Condvar::new() }),
             lanes: Mutex::default(),
-            count: Arc::new(Semaphore::new(limits.commits)),
-            bytes: Arc::new(Semaphore::new(limits.bytes / BYTES_UNIT)),
+            room: Arc::new(Semaphore::new(limits.units())),
             limits,
         }
     }
@@ -192,20 +203,12 @@ impl Front {
     }
 
     async fn room(&self, commit: &PreparedCommit) -> Result<Room> {
-        let units = u32::try_from(commit.bytes().div_ceil(BYTES_UNIT)).unwrap_or(u32::MAX);
-        let (count, bytes) = (&self.count, &self.bytes);
-        if let Ok(one) = Arc::clone(count).try_acquire_owned() {
-            if let Ok(more) = Arc::clone(bytes).try_acquire_many_owned(units) {
-                return Ok(Room { _one: one, _bytes: more });
-            }
+        let units = self.limits.units_of(commit.bytes());
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(units) {
+            return Ok(room);
         }
-        let wait = async {
-            let one = Arc::clone(count).acquire_owned().await;
-            let more = Arc::clone(bytes).acquire_many_owned(units).await;
-            one.ok().zip(more.ok())
-        };
-        match tokio::time::timeout(self.limits.patience, wait).await {
-            Ok(Some((one, bytes))) => Ok(Room { _one: one, _bytes: bytes }),
+        match tokio::time::timeout(self.limits.patience, Arc::clone(&self.room).acquire_many_owned(units)).await {
+            Ok(Ok(room)) => Ok(room),
             _ => Err(Error::unavailable(format!(
                 "the commit queue stayed full for {:?} ({} commits or {} bytes wait); this commit was not applied",
                 self.limits.patience, self.limits.commits, self.limits.bytes

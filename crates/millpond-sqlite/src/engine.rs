@@ -225,8 +225,8 @@ impl Inner {
 
     fn read(&self, namespace: &Namespace, reads: &[Read]) -> Result<Vec<Answer>> {
         if let [Read::Get(id)] = reads {
-            if let Some(found) = self.get(namespace, id, Caller::MayWait)? {
-                return Ok(vec![Answer::Record(found)]);
+            if let Some(found) = self.find(namespace, id, Caller::MayWait)? {
+                return Ok(vec![Answer::Record(Some(found))]);
             }
         }
         self.snapshot(|connection| {
@@ -236,10 +236,13 @@ impl Inner {
         })
     }
 
-    /// A record by key in one statement; `None` when the declarations known here are out of date.
-    fn get(&self, namespace: &Namespace, id: &RecordId, who: Caller) -> Result<Option<Option<Record>>> {
+    /// A record by key in one statement, by the declarations last known here.
+    ///
+    /// What is found is right: namespace numbers are never used twice, and a record is in one table at a time. What is
+    /// not found may be elsewhere by now (another process may have declared the collection), so `None` proves nothing.
+    fn find(&self, namespace: &Namespace, id: &RecordId, who: Caller) -> Result<Option<Record>> {
         let (Some(readers), Some(schema)) = (&self.readers, self.schemas.known(namespace)) else { return Ok(None) };
-        let work = |connection: &Connection| read::get_if_current(connection, &schema, id);
+        let work = |connection: &Connection| read::get(connection, schema.ns, &schema, id);
         match who {
             Caller::MayWait => readers.with(&self.counters, work),
             Caller::MustNotWait => readers.with_idle(work).unwrap_or(Ok(None)),
@@ -346,8 +349,8 @@ impl Engine for SqliteEngine {
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
         // A record by key takes less than a thread hop: it is read here, if a reader is free and everything is known.
         if let [Read::Get(id)] = &reads[..] {
-            if let Some(found) = self.inner.get(namespace, id, Caller::MustNotWait)? {
-                return Ok(vec![Answer::Record(found)]);
+            if let Some(found) = self.inner.find(namespace, id, Caller::MustNotWait)? {
+                return Ok(vec![Answer::Record(Some(found))]);
             }
         }
         let namespace = namespace.clone();

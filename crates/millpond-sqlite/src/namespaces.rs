@@ -131,12 +131,11 @@ pub(crate) fn create(transaction: &Connection, namespace: &Namespace, host: &dyn
         return Err(Error::conflict(format!("namespace {:?} exists already", namespace.as_str())));
     }
     let store_id = millpond_core::uuid_v7(host).to_string();
-    // Row numbers are not given out twice as long as the largest one lives, so keep the largest in sight.
+    // AUTOINCREMENT: a number is never given out twice, so a row found under one belongs to this very namespace.
     transaction
         .execute(
-            "INSERT INTO namespaces (id, name, store_id, status, position, time, created_at, receipts_floor, purged_position, \
-             trimmed_position, catalog, has_tombstones) \
-             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM namespaces), ?1, ?2, 'open', 0, 0, ?3, 0, 0, 0, 0, 0)",
+            "INSERT INTO namespaces (name, store_id, status, position, time, created_at, receipts_floor, purged_position, \
+             trimmed_position, catalog, has_tombstones) VALUES (?1, ?2, 'open', 0, 0, ?3, 0, 0, 0, 0, 0)",
             params![namespace.as_str(), store_id, host.now().as_micros()],
         )
         .map_err(sql("namespaces.create"))?;

@@ -4,7 +4,6 @@ use millpond_core::{
     Answer, CollectionInfo, CollectionName, Error, Json, Position, Read, Record, RecordId, Result, StreamInfo, StreamName,
     Timestamp,
 };
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::catalog::Schema;
@@ -30,25 +29,12 @@ pub(crate) fn answer(connection: &Connection, ns: &NamespaceRow, schema: &Schema
     })
 }
 
-fn get(connection: &Connection, ns: i64, schema: &Schema, id: &RecordId) -> Result<Option<Record>> {
+/// A record by key.
+pub(crate) fn get(connection: &Connection, ns: i64, schema: &Schema, id: &RecordId) -> Result<Option<Record>> {
     let table = schema.table(&id.collection);
     connection
         .prepare_cached(&table.get_record)
         .and_then(|mut s| s.query_row((ns, id.key.as_str()), |r| record(r, id)).optional())
-        .map_err(|e| damaged_or_sql(e, id))
-}
-
-/// A record by key, and `None` when the schema is no longer the store's.
-pub(crate) fn get_if_current(connection: &Connection, schema: &Schema, id: &RecordId) -> Result<Option<Option<Record>>> {
-    let table = schema.table(&id.collection);
-    connection
-        .prepare_cached(&table.get_current)
-        .and_then(|mut s| {
-            s.query_row((schema.ns, id.key.as_str(), schema.version, schema.store_id.as_str()), |r| {
-                if r.get_ref(0)? == ValueRef::Null { Ok(None) } else { record(r, id).map(Some) }
-            })
-            .optional()
-        })
         .map_err(|e| damaged_or_sql(e, id))
 }
 

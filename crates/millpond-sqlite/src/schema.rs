@@ -19,7 +19,7 @@ const MIGRATIONS: &[&str] = &[FORMAT_1];
 
 const FORMAT_1: &str = "
 CREATE TABLE namespaces (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   name TEXT NOT NULL UNIQUE,
   store_id TEXT NOT NULL,
   status TEXT NOT NULL,

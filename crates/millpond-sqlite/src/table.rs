@@ -31,8 +31,6 @@ pub(crate) struct Table {
     pub(crate) get_head: String,
     pub(crate) get_full: String,
     pub(crate) get_record: String,
-    /// As `get_record`, and no row at all when the declarations are no longer those of version ?3 and store ?4.
-    pub(crate) get_current: String,
     pub(crate) insert: String,
     pub(crate) update: String,
     pub(crate) delete: String,
@@ -113,16 +111,11 @@ impl Table {
             let _ = write!(places, ", ?{}", i + 8);
             let _ = write!(sets, ", {} = ?{}", quote(column), i + 8);
         }
-        let shared = if spec.is_none() { format!(" AND t.collection = '{collection}'") } else { String::new() };
         let (extra, value) = if spec.is_none() { (", collection", format!(", '{collection}'")) } else { ("", String::new()) };
         Self {
             get_head: format!("SELECT row, revision, time, by FROM {name} WHERE {scope} AND key = ?2"),
             get_full: format!("SELECT row, revision, time, by, doc FROM {name} WHERE {scope} AND key = ?2"),
             get_record: format!("SELECT revision, position, time, by, doc FROM {name} WHERE {scope} AND key = ?2"),
-            get_current: format!(
-                "SELECT t.revision, t.position, t.time, t.by, t.doc FROM namespaces n LEFT JOIN {name} t ON t.ns = n.id{shared} AND t.key = ?2 \
-                 WHERE n.id = ?1 AND n.catalog = ?3 AND n.store_id = ?4"
-            ),
             insert: format!(
                 "INSERT INTO {name} (ns, key, revision, position, time, by, doc{names}{extra}) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7{places}{value})"

@@ -221,7 +221,11 @@ impl Work {
         }
         let position = self.position;
         self.streams.extend(effects.streams.into_iter().map(|(n, s)| (n, (s, position))));
-        self.events.extend(effects.events);
+        if self.events.is_empty() {
+            self.events = effects.events;
+        } else {
+            self.events.extend(effects.events);
+        }
         self.state.event_ids.extend(effects.event_ids);
         let receipt = Receipt {
             id: prepared.id(),
@@ -232,7 +236,9 @@ impl Work {
             replayed: false,
         };
         let stored = StoredReceipt { digest: *prepared.digest(), receipt: receipt.clone() };
-        self.state.receipts.insert(prepared.id(), stored.clone());
+        if !prepared.is_fresh() {
+            self.state.receipts.insert(prepared.id(), stored.clone());
+        }
         self.receipts.push(stored);
         receipt
     }
@@ -255,12 +261,24 @@ impl Work {
                 streams.push(stream_mutation(name, before, &current, position, self.now));
             }
         }
-        let events =
-            self.events.into_iter().filter_map(|event| Some(EventMutation { stream: *index.get(&event.stream)?, event }));
+        // Events of one stream mostly follow each other: look its place up once.
+        let mut last: Option<(StreamName, usize)> = None;
+        let mut events = Vec::with_capacity(self.events.len());
+        for event in self.events {
+            let stream = match &last {
+                Some((name, at)) if *name == event.stream => *at,
+                _ => {
+                    let Some(at) = index.get(&event.stream).copied() else { continue };
+                    last = Some((event.stream.clone(), at));
+                    at
+                }
+            };
+            events.push(EventMutation { stream, event });
+        }
         let changed = !self.receipts.is_empty();
         Mutations {
             records,
-            events: events.collect(),
+            events,
             streams,
             receipts: self.receipts,
             namespace: NamespaceHead {
@@ -435,6 +453,7 @@ impl Scratch<'_> {
         let first = stream.head + 1;
         let mut existing = Vec::new();
         let mut count = 0;
+        self.events.reserve(append.events.len());
         for (index, event) in append.events.iter().enumerate() {
             if let Some(sequence) = event.id.as_ref().and_then(|id| self.event_sequence(name, id, stream.oldest)) {
                 existing.push((index, sequence));
