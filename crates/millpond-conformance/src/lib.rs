@@ -10,6 +10,7 @@
 //! * From a program: [`Suite::run`] gives a [`Report`], printed as a table or as JSON.
 //! * [`ReferencePlace`] keeps every promise in memory: the oracle of the clauses that compare.
 
+mod broken;
 mod clause;
 pub mod clauses;
 mod ground;
@@ -18,6 +19,7 @@ mod reference;
 mod report;
 mod suite;
 
+pub use broken::BrokenEngine;
 pub use clause::{BoxFuture, Clause, Failure, Place, Verdict};
 pub use ground::Ground;
 pub use reference::{ReferenceEngine, ReferencePlace};

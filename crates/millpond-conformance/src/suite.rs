@@ -40,6 +40,11 @@ impl Suite {
         Self { clauses: clauses::all(), deadline: DEADLINE }
     }
 
+    /// Only what an engine promises by itself, without the domains.
+    pub fn of_engine() -> Self {
+        Self { clauses: clauses::engine(), deadline: DEADLINE }
+    }
+
     /// Only clauses whose `group::name` holds this text.
     #[must_use]
     pub fn matching(mut self, text: &str) -> Self {

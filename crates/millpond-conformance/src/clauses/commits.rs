@@ -1,14 +1,15 @@
 //! Commits: at once or not at all, and a refusal says why.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millpond::{
-    Collection, Commit, ErrorKind, Expectation, Expected, FieldKind, Found, Key, MergeOp, Outcome, Query, Read, RecordId,
+    Collection, Commit, ErrorKind, Expectation, Expected, FieldKind, Found, Key, MergeOp, Outcome, Query, Read, RecordId, Store,
     StreamName,
 };
 use serde_json::{Value, json};
 
-use super::tools::{conflict, event, head, put, race, refused, revision, two, value};
+use super::tools::{conflict, event, head, joined, put, race, refused, revision, two, value};
 use crate::{Failure, Ground, Verdict, clauses, ensure, ensure_eq};
 
 clauses! { "commits":
@@ -238,31 +239,48 @@ async fn racing_merges_all_count(ground: Arc<Ground>) -> Verdict {
 
 async fn readers_see_whole_commits(ground: Arc<Ground>) -> Verdict {
     let [writer, reader] = two(&ground).await?;
-    let first = |n: usize| put("pair", "a", &json!(n))?.put("pair", "b", &n)?.append("pair", event("x", n)?);
-    writer.commit(first(1)?).await?;
+    let pair = |n: usize| put("pair", "a", &json!(n))?.put("pair", "b", &n)?.append("pair", event("x", n)?);
+    writer.commit(pair(1)?).await?;
+    let enough = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&enough);
     let writing = tokio::spawn(async move {
-        for n in 2..=60 {
-            writer.commit(first(n)?).await?;
+        let mut n = 2;
+        while !stop.load(Ordering::Relaxed) {
+            writer.commit(pair(n)?).await?;
+            n += 1;
+            tokio::task::yield_now().await;
         }
-        Ok::<_, Failure>(())
+        Ok::<_, Failure>(n)
     });
     let mut looks = 0;
-    while !writing.is_finished() || looks == 0 {
-        let get = |key: &str| Ok::<_, millpond::Error>(Read::Get(RecordId::new("pair", key)?));
-        let answers = reader.read(vec![get("a")?, Read::Stream(StreamName::new("pair")?), get("b")?]).await?;
-        let mut seen = Vec::new();
-        for answer in answers {
-            seen.push(match answer {
-                millpond::Answer::Record(Some(r)) => r.value.value()?.as_u64().unwrap_or(0),
-                millpond::Answer::Stream(Some(s)) => s.head,
-                other => return Err(Failure(format!("a part of the commit is missing: {other:?}"))),
-            });
-        }
-        ensure!(seen.iter().all(|n| *n == seen[0]), "one read saw parts of different commits: {seen:?}");
+    let verdict = loop {
         looks += 1;
-        tokio::task::yield_now().await;
+        match look_at_pair(&reader).await {
+            Ok(()) if looks < 50 => tokio::task::yield_now().await,
+            verdict => break verdict,
+        }
+    };
+    enough.store(true, Ordering::Relaxed);
+    let written = joined(writing).await?;
+    verdict?;
+    ensure!(written > 2, "nothing was written while the reader looked");
+    Ok(())
+}
+
+/// Three reads in one call, of what one commit always changes together.
+async fn look_at_pair(reader: &Store) -> Verdict {
+    let get = |key: &str| Ok::<_, millpond::Error>(Read::Get(RecordId::new("pair", key)?));
+    let answers = reader.read(vec![get("a")?, Read::Stream(StreamName::new("pair")?), get("b")?]).await?;
+    let mut seen = Vec::new();
+    for answer in answers {
+        seen.push(match answer {
+            millpond::Answer::Record(Some(r)) => r.value.value()?.as_u64().unwrap_or(0),
+            millpond::Answer::Stream(Some(s)) => s.head,
+            other => return Err(Failure(format!("a part of the commit is missing: {other:?}"))),
+        });
     }
-    super::tools::joined(writing).await
+    ensure!(seen.iter().all(|n| *n == seen[0]), "one read saw parts of different commits: {seen:?}");
+    Ok(())
 }
 
 async fn positions_are_dense(ground: Arc<Ground>) -> Verdict {

@@ -160,8 +160,8 @@ pub async fn keys(store: &Store, query: &Query) -> Result<Vec<String>, Failure> 
         keys.extend(page.items.into_iter().map(|r| r.key.to_string()));
         match page.next {
             None => return Ok(keys),
-            Some(_) if empty || keys.len() > 100_000 => return Err(Failure(format!("paging does not end: {query:?}"))),
-            Some(next) => query.after = Some(next),
+            next if empty || next == query.after => return Err(Failure(format!("paging does not get on: {query:?}"))),
+            next => query.after = next,
         }
     }
 }
@@ -181,7 +181,7 @@ pub async fn numbers(store: &Store, query: &EventQuery) -> Result<Vec<u64>, Fail
         }
         match page.next {
             None => return Ok(found),
-            Some(_) if empty || found.len() > 100_000 => return Err(Failure(format!("paging does not end: {query:?}"))),
+            next if empty || next == query.after => return Err(Failure(format!("paging does not get on: {query:?}"))),
             next => query.after = next,
         }
     }

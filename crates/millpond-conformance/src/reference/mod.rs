@@ -31,6 +31,7 @@ use tokio::sync::watch;
 
 use crate::Place;
 pub(crate) use data::{NamespaceData, StoredRecord};
+pub(crate) use records::Row;
 pub(crate) use steps::{Honest, Steps};
 
 /// What all handles of one place share.
@@ -215,25 +216,16 @@ impl Engine for ReferenceEngine {
         let batch = steps.batch(batch, &catalog, &*self.place.host);
         let touched = Touched::of(&batch);
         let reserved = self.with(namespace, |data| Ok(steps.reserve(data, &batch)))?;
-        let early = self.with(namespace, |data| Ok(steps.loads_early().then(|| data.load(&touched))))?;
+        let early = self.with(namespace, |data| Ok(steps.loads_early(&batch).then(|| data.load(&touched))))?;
         steps.pause(&batch).await;
-        let mutations = self.with(namespace, |data| {
+        let outcomes = self.with(namespace, |data| {
             let mut state = early.unwrap_or_else(|| data.load(&touched));
             steps.loaded(&mut state, reserved);
             let mut plan = plan(&batch, state, now);
             steps.planned(&batch, &mut plan, data);
-            let later = steps.split(&mut plan.mutations);
             data.apply(plan.mutations, steps);
-            Ok((plan.outcomes, later))
+            Ok(plan.outcomes)
         })?;
-        let (outcomes, later) = mutations;
-        if let Some(later) = later {
-            steps.pause(&batch).await;
-            self.with(namespace, |data| {
-                data.apply(later, steps);
-                Ok(())
-            })?;
-        }
         self.place.shared.commits.send_modify(|n| *n += 1);
         Ok(outcomes)
     }
@@ -243,7 +235,15 @@ impl Engine for ReferenceEngine {
     }
 
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
-        self.with(namespace, |data| reads.into_iter().map(|read| self.answer(data, read)).collect())
+        if self.steps().one_snapshot() {
+            return self.with(namespace, |data| reads.into_iter().map(|read| self.answer(data, read)).collect());
+        }
+        let mut answers = Vec::with_capacity(reads.len());
+        for read in reads {
+            answers.push(self.with(namespace, |data| self.answer(data, read))?);
+            self.steps().between_reads().await;
+        }
+        Ok(answers)
     }
 
     async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {

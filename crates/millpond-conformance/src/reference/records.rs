@@ -97,7 +97,8 @@ pub(super) fn page(data: &NamespaceData, query: &Query, steps: &dyn Steps) -> Re
     rows.sort_by(|a, b| order((a.0.as_ref(), &a.1.key), (b.0.as_ref(), &b.1.key)));
     if let Some(PageCursor { value, key, .. }) = &query.after {
         rows.retain(|(v, record)| {
-            steps.beyond(order((v.as_ref(), &record.key), (value.as_ref(), key)), order((v.as_ref(), key), (value.as_ref(), key)))
+            let by_value = (query.order != KEY_FIELD).then(|| order((v.as_ref(), key), (value.as_ref(), key)));
+            steps.beyond(order((v.as_ref(), &record.key), (value.as_ref(), key)), by_value)
         });
     }
     let (mut items, mut next, mut bytes) = (Vec::new(), None, 0);

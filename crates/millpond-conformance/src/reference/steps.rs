@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use millpond_core::plan::{Mutations, Plan, State, StoredReceipt};
+use millpond_core::plan::{Plan, State, StoredReceipt};
 use millpond_core::{Catalog, Change, FieldValue, Filter, Host, Namespace, Position, PreparedCommit, Query, Scalar};
 
 use super::data::NamespaceData;
@@ -24,7 +24,7 @@ pub trait Steps: Debug + Send + Sync {
     }
 
     /// Whether the state is loaded before the lock that applies it is taken.
-    fn loads_early(&self) -> bool {
+    fn loads_early(&self, _batch: &[PreparedCommit]) -> bool {
         false
     }
 
@@ -37,9 +37,12 @@ pub trait Steps: Debug + Send + Sync {
     /// The plan as it will be applied and told.
     fn planned(&self, _batch: &[PreparedCommit], _plan: &mut Plan, _data: &mut NamespaceData) {}
 
-    /// The part of the changes that is applied later, under another lock.
-    fn split(&self, _mutations: &mut Mutations) -> Option<Mutations> {
-        None
+    /// Time lost between two reads of one call.
+    async fn between_reads(&self) {}
+
+    /// Whether reads of one call share a snapshot.
+    fn one_snapshot(&self) -> bool {
+        true
     }
 
     /// Whether a receipt is kept.
@@ -70,8 +73,8 @@ pub trait Steps: Debug + Send + Sync {
         records::compare(a, b)
     }
 
-    /// Whether a row comes after a cursor: by value and key, and by value alone.
-    fn beyond(&self, by_value_and_key: Ordering, _by_value: Ordering) -> bool {
+    /// Whether a row comes after a cursor: by value and key, and by value alone where it is not ordered by key.
+    fn beyond(&self, by_value_and_key: Ordering, _by_value: Option<Ordering>) -> bool {
         by_value_and_key == Ordering::Greater
     }
 

@@ -1,0 +1,70 @@
+//! The suite of the suite: every broken engine is caught, by exactly the clauses on engines that its defect breaks.
+//!
+//! The table engine × clause is `golden/broken.txt`. `UPDATE_GOLDEN=1 cargo test -p millpond-conformance --test broken`
+//! writes it anew; look at what changed before you keep it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_conformance::{BrokenEngine, Clause, Suite};
+use tokio::sync::Semaphore;
+
+/// Pairs of engine and clause that run at once. Some wait for what never comes, so there are more than processors.
+const AT_ONCE: usize = 24;
+
+/// A hang counts as caught; nothing honest takes this long on an engine in memory.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/broken.txt")
+}
+
+/// The clauses that fail on each engine, as lines `engine: clause`, and what is wrong with the engine above them.
+async fn table() -> String {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = Vec::new();
+    for engine in BrokenEngine::all() {
+        for clause in Suite::of_engine().clauses() {
+            tasks.push((engine.name, tokio::spawn(fails(engine.clone(), *clause, Arc::clone(&room)))));
+        }
+    }
+    let mut caught = BTreeSet::new();
+    for (name, task) in tasks {
+        if let Some(title) = task.await.unwrap() {
+            caught.insert((name, title));
+        }
+    }
+    let mut text = String::new();
+    for engine in BrokenEngine::all() {
+        text.push_str(&format!("{}: {}\n", engine.name, engine.defect));
+        for clause in Suite::of_engine().clauses() {
+            if caught.contains(&(engine.name, clause.title())) {
+                text.push_str(&format!("    {}\n", clause.title()));
+            }
+        }
+    }
+    text
+}
+
+async fn fails(engine: BrokenEngine, clause: Clause, room: Arc<Semaphore>) -> Option<String> {
+    let _room = room.acquire_owned().await.unwrap();
+    let report = Suite::new().deadline(DEADLINE).run_one(&clause, engine.place()).await;
+    report.failure.map(|_| clause.title())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broken_engine_fails_exactly_its_own_clauses() {
+    let found = table().await;
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden().parent().unwrap()).unwrap();
+        std::fs::write(golden(), &found).unwrap();
+    }
+    let expected = std::fs::read_to_string(golden()).unwrap();
+    let (found, expected): (Vec<&str>, Vec<&str>) = (found.lines().collect(), expected.lines().collect());
+    assert_eq!(found, expected, "the table of engines and clauses changed; see the head of this file");
+    for (line, next) in found.iter().zip(found.iter().skip(1).chain([&""])) {
+        assert!(line.starts_with(' ') || next.starts_with(' '), "no clause catches the engine {line:?}");
+    }
+}
