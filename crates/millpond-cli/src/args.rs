@@ -50,27 +50,23 @@ pub struct Global {
 pub enum Command {
     /// Run a document pipeline over your files; killed at any moment, it goes on where it was
     Demo(crate::demo::DemoArgs),
-    /// Apply one raw commit, given as JSON
-    Commit(c::commit::CommitArgs),
-    /// Show the receipt of a commit by its id
-    Outcome(c::commit::OutcomeArgs),
+    /// Workflows: immutable versions of definitions
+    #[command(subcommand)]
+    Workflows(c::workflows::WorkflowsCommand),
     /// Flows: visual flows, their versions, what is deployed of them
     Flows(c::flows::FlowsArgs),
     /// Runs: executions of workflows, and their logs
     #[command(subcommand)]
     Runs(c::runs::RunsCommand),
-    /// Locks with fencing tokens
-    #[command(subcommand)]
-    Locks(c::locks::LocksCommand),
-    /// Checkpoints: numbered states to resume from
-    #[command(subcommand)]
-    Checkpoints(c::checkpoints::CheckpointsCommand),
-    /// Workflows: immutable versions of definitions
-    #[command(subcommand)]
-    Workflows(c::workflows::WorkflowsCommand),
     /// Sessions: long-running work that can be paused and resumed
     #[command(subcommand)]
     Sessions(c::sessions::SessionsCommand),
+    /// Events: what happened, in streams
+    #[command(subcommand)]
+    Events(c::events::EventsCommand),
+    /// Checkpoints: numbered states to resume from
+    #[command(subcommand)]
+    Checkpoints(c::checkpoints::CheckpointsCommand),
     /// Dead letters: what failed too often
     #[command(subcommand)]
     DeadLetters(c::dead_letters::DeadLettersCommand),
@@ -83,12 +79,16 @@ pub enum Command {
     /// Feedback: what was said about runs
     #[command(subcommand)]
     Feedback(c::feedback::FeedbackCommand),
+    /// Locks with fencing tokens
+    #[command(subcommand)]
+    Locks(c::locks::LocksCommand),
+    /// Apply one raw commit, given as JSON
+    Commit(c::commit::CommitArgs),
+    /// Show the receipt of a commit by its id
+    Outcome(c::commit::OutcomeArgs),
     /// Records: JSON documents by collection and key
     #[command(subcommand)]
     Records(c::records::RecordsCommand),
-    /// Events: what happened, in streams
-    #[command(subcommand)]
-    Events(c::events::EventsCommand),
     /// Namespaces: units of atomicity, order and deletion
     #[command(subcommand)]
     Namespaces(c::namespaces::NamespacesCommand),

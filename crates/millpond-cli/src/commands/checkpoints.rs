@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::input::{self, PageArgs};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Column, value};
+use crate::output::{Column, counted, value};
 
 /// Commands on checkpoints. A scope is session/ID, workflow/ID or run/ID.
 #[derive(Debug, Subcommand)]
@@ -172,14 +172,14 @@ pub async fn run(ctx: &Context, command: CheckpointsCommand) -> Result<Exit> {
                 (None, Some(time)) => checkpoints.delete_older_than(&scope, time).await?,
                 (None, None) => 0,
             };
-            ctx.out.say(format_args!("{gone} versions of {scope} deleted"), &json!({ "deleted": gone }))?;
+            ctx.out.say(format_args!("{} of {scope} deleted", counted(gone, "version")), &json!({ "deleted": gone }))?;
         }
         CheckpointsCommand::DeleteAll { scope } => {
             if !ctx.yes() {
                 crate::report::confirm(&format!("deleting every checkpoint of {scope}"), &scope.name())?;
             }
             let gone = checkpoints.delete_all(&scope).await?;
-            ctx.out.say(format_args!("{gone} versions of {scope} deleted"), &json!({ "deleted": gone }))?;
+            ctx.out.say(format_args!("{} of {scope} deleted", counted(gone, "version")), &json!({ "deleted": gone }))?;
         }
     }
     pond.close().await?;
@@ -188,7 +188,9 @@ pub async fn run(ctx: &Context, command: CheckpointsCommand) -> Result<Exit> {
 
 fn show(ctx: &Context, found: &Checkpoint, payload_only: bool) -> Result<()> {
     if payload_only {
-        return crate::output::write_bytes(&found.bytes()?);
+        crate::output::write_bytes(&found.bytes()?)?;
+        // Bytes are given back to the byte; JSON ends with a line of its own.
+        return if matches!(found.payload, Payload::Json(_)) { crate::output::write("\n") } else { Ok(()) };
     }
     let mut item = value(&found.info)?;
     item["payload"] = match &found.payload {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::input::{self, PageArgs};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Column, value, values};
+use crate::output::{Column, counted, value, values};
 
 /// Commands on dead letters. A letter is named by its job and its item.
 #[derive(Debug, Subcommand)]
@@ -468,7 +468,7 @@ async fn analyze(ctx: &Context, letters: &DeadLetters, args: AnalyzeArgs) -> Res
     crate::output::write("\n")?;
     ctx.out.list(&[Column::new("from", "/from"), Column::new("failed", "/count")], &time)?;
     let more = if analysis.more { ", and there are more patterns" } else { "" };
-    crate::report::note(format_args!("{} letters{more}", analysis.total));
+    crate::report::note(format_args!("{}{more}", counted(analysis.total, "letter")));
     Ok(())
 }
 
@@ -507,7 +507,8 @@ async fn requeue(ctx: &Context, letters: &DeadLetters, args: RequeueArgs) -> Res
         }
     }
     let left = if changed > 0 { format!(", {changed} left alone because somebody changed them") } else { String::new() };
-    ctx.out.say(format_args!("{requeued} letters requeued{left}"), &json!({ "requeued": requeued, "changed": changed }))
+    ctx.out
+        .say(format_args!("{} requeued{left}", counted(requeued, "letter")), &json!({ "requeued": requeued, "changed": changed }))
 }
 
 async fn purge(
@@ -533,5 +534,5 @@ async fn purge(
             break;
         }
     }
-    ctx.out.say(format_args!("{deleted} letters deleted"), &json!({ "deleted": deleted }))
+    ctx.out.say(format_args!("{} deleted", counted(deleted, "letter")), &json!({ "deleted": deleted }))
 }

@@ -10,7 +10,7 @@ use super::input;
 use super::records::{WatchSpan, watch};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Column, value, values};
+use crate::output::{Column, counted, value, values};
 
 /// Commands on events.
 #[derive(Debug, Subcommand)]
@@ -303,7 +303,7 @@ async fn stats(ctx: &Context, by: By, filter: EventFilter, limit: usize) -> Resu
     ];
     ctx.out.list(&columns, &values(groups)?)?;
     if ctx.out.is_table() {
-        crate::report::note(format_args!("{total} events"));
+        crate::report::note(counted(total, "event"));
     }
     Ok(())
 }

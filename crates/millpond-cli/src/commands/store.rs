@@ -9,7 +9,7 @@ use serde_json::json;
 use super::input;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Column, value, values};
+use crate::output::{Column, counted, value, values};
 
 /// Commands on the store.
 #[derive(Debug, Subcommand)]
@@ -55,7 +55,10 @@ pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
             let damaged = digest.damaged.len();
             ctx.out.item(&value(&digest)?)?;
             if damaged > 0 {
-                crate::report::note(format_args!("{damaged} things do not read back; see: millpond store check"));
+                crate::report::note(format_args!(
+                    "{} back; see: millpond store check",
+                    if damaged == 1 { "1 thing does not read".to_owned() } else { format!("{damaged} things do not read") }
+                ));
                 return Ok(Exit::Unhealthy);
             }
         }
@@ -66,13 +69,14 @@ pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
                 &json!({ "findings": findings }),
             )?;
             if !findings.is_empty() {
-                crate::report::note(format_args!("{} findings", findings.len()));
+                crate::report::note(counted(findings.len() as u64, "finding"));
                 return Ok(Exit::Unhealthy);
             }
         }
         StoreCommand::Purge { older_than } => {
             let purged = store.engine().purge(store.namespace(), store.now().minus(older_than)).await?;
-            let text = format!("{} receipts and {} tombstones forgotten", purged.receipts, purged.tombstones);
+            let text =
+                format!("{} and {} forgotten", counted(purged.receipts, "receipt"), counted(purged.tombstones, "tombstone"));
             ctx.out.say(text, &value(&purged)?)?;
         }
         StoreCommand::Collections => {

@@ -41,8 +41,7 @@ impl Progress {
                 None if state.stage == Stage::Done => {}
                 None => {
                     let from = if state.step > 0 { format!(", from step {}", state.step + 1) } else { String::new() };
-                    let plural = if steps == 1 { "" } else { "s" };
-                    report::note(format_args!("{}: {steps} step{plural}{from}", state.stage.name()));
+                    report::note(format_args!("{}: {}{from}", state.stage.name(), crate::output::counted(steps, "step")));
                 }
             }
         }

@@ -31,6 +31,11 @@ pub struct Out {
     format: Format,
 }
 
+/// So many things, in words.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Any serialisable thing as JSON.
 ///
 /// # Errors

@@ -108,7 +108,29 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
                 rows.push((format!("{name}[{index}]"), item.to_string()));
             }
         }
+        // What is empty says nothing.
         Value::Null => {}
+        Value::Array(items) if items.is_empty() => {}
+        Value::Object(map) if map.is_empty() => {}
         other => rows.push((name.to_owned(), cell::show(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn columns_line_up_and_a_row_is_a_line() {
+        let columns = [Column::new("name", "/name"), Column::micros("took", "/took"), Column::new("more", "/a/b")];
+        let rows = [json!({"name": "é", "took": 1_500, "a": {"b": 1}}), json!({"name": "longer", "took": 7})];
+        assert_eq!(render(&columns, &rows), "NAME    TOOK    MORE\né       1.5 ms  1\nlonger  7 µs");
+    }
+
+    #[test]
+    fn nested_fields_get_dotted_names() {
+        let item = json!({"a": {"b": 1, "c": []}, "d": [{"e": 1}], "f": null, "g": ["x", "y"]});
+        assert_eq!(fields(&item), "a.b   1\nd[0]  {\"e\":1}\ng     x, y");
     }
 }

@@ -1,0 +1,124 @@
+//! The demo as a newcomer meets it: what it prints, run again, started anew, on other folders, side by side.
+
+mod support;
+
+use std::process::{Command, Output};
+
+use millpond::LockRequest;
+use support::scene::Scene;
+
+fn digest(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("demo digest: ").unwrap_or_else(|| panic!("no digest: {output:?}")).to_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Stops a demo after its first commit: what it has to acknowledge cannot be written.
+fn stop_after_first_commit(scene: &Scene, args: &[&str]) -> Output {
+    Command::new(support::millpond())
+        .args(args)
+        .current_dir(scene.path())
+        .env("MILLPOND_DEMO_ACK", "/dev/full")
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn the_sample_and_what_to_look_at() {
+    let mut scene = Scene::new();
+    scene.run("demo").run("demo").run("workflows list").run("runs list").run("locks list");
+    scene.run("dead-letters list").run("records get demo_terms lease").run("metrics operations document-pipeline@1");
+    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!("sample", scene.transcript()) });
+}
+
+#[test]
+fn every_command_it_names_works() {
+    let scene = Scene::new();
+    let output = scene.quiet("--store ./elsewhere demo -o json");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON on stdout and nothing else");
+    let commands = said["commands"].as_array().expect("commands");
+    assert!(commands.len() >= 5);
+    for command in commands {
+        let line = command.as_str().expect("text").strip_prefix("millpond ").expect("this program");
+        let output = scene.quiet(line);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{line}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn started_anew_it_ends_the_same_and_follows_the_files() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path().join("texts")).expect("folder");
+    scene.file("texts/a.md", "# One\n\nsome words here").file("texts/b.txt", "other words");
+    let first = digest(&scene.quiet("demo texts"));
+    let again = scene.quiet("demo texts --fresh");
+    assert_eq!(digest(&again), first);
+    assert!(!stderr(&again).contains("is complete"), "a new run was made: {}", stderr(&again));
+    assert!(String::from_utf8_lossy(&scene.quiet("runs count").stdout).starts_with('2'));
+
+    // A file that is gone leaves nothing behind, and one that cannot be read is counted.
+    std::fs::remove_file(scene.path().join("texts/b.txt")).expect("removed");
+    scene.file("texts/c.txt", b"half a charact\xc3");
+    let other = digest(&scene.quiet("demo texts --fresh"));
+    assert_ne!(other, first);
+    assert_eq!(scene.quiet("records get demo_terms other").status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&scene.quiet("dead-letters list").stdout).contains("InvalidUtf8"));
+}
+
+#[test]
+fn an_unfinished_run_is_taken_up_or_given_up_by_name() {
+    let scene = Scene::new();
+    for folder in ["one", "two"] {
+        std::fs::create_dir(scene.path().join(folder)).expect("folder");
+        scene.file(&format!("{folder}/a.md"), folder);
+    }
+    let stopped = stop_after_first_commit(&scene, &["demo", "one"]);
+    assert_eq!(stopped.status.code(), Some(1), "{}", stderr(&stopped));
+    let refused = scene.quiet("demo two");
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(stderr(&refused).contains("unfinished demo over") && stderr(&refused).contains("--fresh"), "{}", stderr(&refused));
+    let taken_up = scene.quiet("demo one");
+    assert!(stderr(&taken_up).contains("going on with run"), "{}", stderr(&taken_up));
+    digest(&taken_up);
+
+    // Given up: the old run ends as cancelled.
+    stop_after_first_commit(&scene, &["demo", "one", "--fresh"]);
+    digest(&scene.quiet("demo two --fresh"));
+    let states = String::from_utf8_lossy(&scene.quiet("runs list").stdout).into_owned();
+    assert_eq!((states.matches("completed").count(), states.matches("cancelled").count()), (2, 1), "{states}");
+}
+
+#[test]
+fn two_demos_on_one_store_do_not_collide() {
+    let scene = Scene::new();
+    assert!(scene.quiet("demo").status.success());
+    let runtime = support::runtime();
+    runtime.block_on(async {
+        // Held by this very process, which is alive: so the lock is not taken over.
+        let place = scene.path().join("millpond-data");
+        let pond = millpond::open(place.to_str().expect("UTF-8")).await.expect("open");
+        let request = LockRequest::of("demo", std::time::Duration::from_secs(60)).holder("the other demo");
+        let lease = pond.locks().acquire(&request).await.expect("free");
+        let second = scene.quiet("demo --fresh");
+        assert_eq!(second.status.code(), Some(11));
+        assert!(stderr(&second).contains("\"the other demo\" holds it"), "{}", stderr(&second));
+        pond.locks().release(&lease).await.expect("released");
+        assert!(scene.quiet("demo --fresh").status.success());
+    });
+}
+
+#[test]
+fn a_folder_without_documents_leaves_no_store() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path().join("empty")).expect("folder");
+    for line in ["demo empty", "demo missing"] {
+        let output = scene.quiet(line);
+        assert_eq!(output.status.code(), Some(3), "{line}");
+        assert!(stderr(&output).contains("next:"), "{}", stderr(&output));
+    }
+    assert!(!scene.path().join("millpond-data").exists());
+}

@@ -1,0 +1,356 @@
+//! What the program prints, word for word: each output mode, the texts of errors, exit codes, help.
+//!
+//! The golden files are in `tests/snapshots`. After a change on purpose: `INSTA_UPDATE=always cargo test -p millpond-cli`,
+//! and read the difference.
+
+mod support;
+
+use support::scene::Scene;
+
+/// Compares a transcript with its golden file.
+macro_rules! golden {
+    ($name:literal, $scene:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($name, $scene.transcript()) })
+    };
+}
+
+#[test]
+fn raw_commits() {
+    let mut scene = Scene::new();
+    scene.file(
+        "one.json",
+        r#"{"id": "01900000-0000-7000-8000-000000000001",
+            "by": "anna",
+            "expect": [{"record": ["tenants", "t1"], "is": "absent"}],
+            "writes": [{"put": ["tenants", "t1"], "value": {"plan": "pro", "seats": 3}},
+                       {"merge": ["totals", "all"], "add": {"/tenants": 1}, "max": {"/seats": 3}}],
+            "appends": [{"stream": "audit", "events": [{"type": "tenant.created", "data": {"id": "t1"}}]}]}"#,
+    );
+    scene.file("lease.json", r#"{"expect": [{"lease": "reindex", "token": 7}], "writes": [{"delete": ["tenants", "t1"]}]}"#);
+    scene.file("wrong.json", r#"{"writes": [{"put": ["tenants"], "value": 1}]}"#);
+    scene.file("owned.json", r#"{"writes": [{"put": ["runs", "r1"], "value": {}}]}"#);
+    scene.file("seal.json", r#"{"seals": ["audit"], "trims": [{"stream": "audit", "before": 2}]}"#);
+    // The id of the first is too old to be taken: it is refused, never applied again.
+    scene.run("commit --file one.json");
+    scene.file(
+        "two.json",
+        std::fs::read_to_string(scene.path().join("one.json")).expect("file").replacen(
+            r#""id": "01900000-0000-7000-8000-000000000001","#,
+            "",
+            1,
+        ),
+    );
+    scene
+        .run("commit --file two.json")
+        .run("commit --file two.json -o json")
+        .run("commit --file lease.json -o jsonl")
+        .run("commit --file wrong.json")
+        .run("commit --file owned.json")
+        .run("commit --file seal.json -o jsonl")
+        .run("events append audit --type late")
+        .run("commit --file missing.json")
+        .run("outcome 01900000-0000-7000-8000-000000000002");
+    golden!("raw_commits", scene);
+}
+
+#[test]
+fn records() {
+    let mut scene = Scene::new();
+    scene
+        .run("records get tenants t1")
+        .run(r#"records put tenants t1 {"plan":"pro","seats":3}"#)
+        .run(r#"records put tenants t2 {"plan":"free"} --create --by anna"#)
+        .run(r#"records put tenants t2 {"plan":"pro"} --create"#)
+        .run(r#"records put tenants t2 {"plan":"pro"} --revision 1 -o jsonl"#)
+        .run("records get tenants t1")
+        .run("records get tenants t1 -o json")
+        .run("records get tenants t9")
+        .run("records query tenants")
+        .run("records query tenants --limit 1 -o json")
+        .run("records query tenants --desc -o jsonl")
+        .run("records query tenants --eq plan=pro")
+        .run("records query tenants --prefix key=t2 --count")
+        .run("records query locks --eq deadline=never")
+        .run("records query locks --range deadline=2020-01-01T00:00:00Z..")
+        .run("records delete tenants t1")
+        .run("records delete tenants t1")
+        .run("records watch tenants --once")
+        .run("records watch tenants --once -o jsonl")
+        .run("records put tenants t3 nonsense");
+    golden!("records", scene);
+}
+
+#[test]
+fn events() {
+    let mut scene = Scene::new();
+    scene.file(
+        "many.jsonl",
+        "{\"type\":\"page.fetched\",\"id\":\"e1\",\"data\":{\"success\":true}}\n{\"type\":\"page.failed\",\"agent\":\"a\"}\n",
+    );
+    scene.file("bad.jsonl", "{\"type\":\"x\"}\n{\"kind\":\"y\"}\n");
+    scene
+        .run(r#"events append crawl --type crawl.started --data {"n":1} --label env=test"#)
+        .run("events append crawl --file many.jsonl")
+        .run("events append crawl --file many.jsonl -o jsonl")
+        .run("events append crawl --file bad.jsonl")
+        .run("events list")
+        .run("events list --types page.* --limit 1 -o jsonl")
+        .run("events list --label env=test --newest -o json")
+        .run("events streams")
+        .run("events stats --by type")
+        .run("events watch --types *.started --once -o jsonl")
+        .run("events watch --after 2 --limit 1")
+        .run("events trim crawl --before 3")
+        .run("events trim crawl --before 3 --yes")
+        .run("events watch --after 1 --once")
+        .run("events seal crawl")
+        .run("events append crawl --type late");
+    golden!("events", scene);
+}
+
+#[test]
+fn namespaces_and_store() {
+    let mut scene = Scene::new();
+    scene
+        .run("store info")
+        .run("namespaces list")
+        .run("namespaces create acme")
+        .run("namespaces create acme")
+        .run("namespaces create Acme")
+        .run("--namespace acme records put a b 1")
+        .run("--namespace other records put a b 1")
+        .run("namespaces freeze acme")
+        .run("--namespace acme records put a b 2")
+        .run("namespaces open acme")
+        .run("--namespace acme store digest --content")
+        .run("--namespace acme store check")
+        .run("--namespace acme store check -o json")
+        .run("--namespace acme store purge")
+        .run("namespaces delete acme")
+        .run("namespaces delete acme --yes")
+        .run("namespaces delete acme --yes")
+        .run("--store postgres://x/y store info")
+        .run("--store sqlite: store info");
+    golden!("namespaces_and_store", scene);
+}
+
+#[test]
+fn workflows_and_flows() {
+    let mut scene = Scene::new();
+    scene.file("etl.yaml", "id: etl\nname: ETL\nnodes: [a, b]\n");
+    scene.file("etl2.yaml", "id: etl\nname: ETL\nnodes: [a, c]\n");
+    let flow = r#"{"id":"ingest","name":"Ingest","nodes":[{"id":"a","component":"udp","type":"input","name":"a",
+        "position":{"x":1,"y":2},"config":{"port":1}}],"connections":[]}"#;
+    scene.file("flow.json", flow);
+    scene.file("bad.json", flow.replace(r#""connections":[]"#, r#""connections":[{"id":"c","source_node_id":"a"}]"#));
+    scene
+        .run("workflows store etl.yaml --author anna --tag nightly")
+        .run("workflows store etl2.yaml --parent etl@1 --reasoning 'c is better'")
+        .run("workflows list")
+        .run("workflows list etl -o jsonl")
+        .run("workflows get etl@1 --yaml")
+        .run("workflows get etl@9")
+        .run("workflows get etl")
+        .run("workflows diff etl@1 etl@2")
+        .run("workflows ancestors etl@2")
+        .run("workflows children etl@1")
+        .run("workflows delete etl@1 --by anna")
+        .run("workflows delete etl@1")
+        .run("workflows lineage etl@1")
+        .run("flows validate bad.json")
+        .run("flows validate bad.json -o jsonl")
+        .run("flows create bad.json")
+        .run("flows create flow.json --by anna")
+        .run("flows deploy ingest --at-version 1")
+        .run("flows start ingest -o jsonl")
+        .run("flows components ingest")
+        .run("flows update flow.json")
+        .run("flows list --state running")
+        .run("flows history ingest")
+        .run("flows watch in* --once")
+        .run("flows stop ingest")
+        .run("flows undeploy ingest")
+        .run("flows delete ingest")
+        .run("flows get ingest");
+    golden!("workflows_and_flows", scene);
+}
+
+#[test]
+fn runs_and_checkpoints() {
+    let mut scene = Scene::new();
+    scene
+        .run("runs start etl@3 --id r1 --tag nightly --idempotency-key k1 --input {\"day\":5}")
+        .run("runs start etl@3 --id r1")
+        .run("runs start etl@3 --idempotency-key k1")
+        .run("runs step r1 fetch started --node a")
+        .run("runs step r1 fetch completed --took 12ms --result [1]")
+        .run("runs action r1 tool_call --step fetch --detail tool=curl")
+        .run("runs finish r1 completed")
+        .run("runs finish r1 failed")
+        .run("runs list")
+        .run("runs list --status failed --since 2d")
+        .run("runs list -o json --limit 1")
+        .run("runs show r1")
+        .run("runs show r1 --follow")
+        .run("runs show r9 --follow")
+        .run("runs log r1 --limit 2 -o jsonl")
+        .run("runs delete r1")
+        .run("checkpoints save run/r1 {\"at\":5} --note half")
+        .run("checkpoints save run/r1 {\"at\":6}")
+        .run("checkpoints list run/r1")
+        .run("checkpoints load run/r1 1 -o json")
+        .run("checkpoints load run/r1 --payload")
+        .run("checkpoints load run/r9")
+        .run("checkpoints load r1")
+        .run("checkpoints restore run/r1 1")
+        .run("checkpoints prune run/r1 --keep 1")
+        .run("checkpoints delete-all run/r1");
+    golden!("runs_and_checkpoints", scene);
+}
+
+#[test]
+fn sessions_and_locks() {
+    let mut scene = Scene::new();
+    scene
+        .run("sessions create --workflow etl --id s1 --total 5")
+        .run("sessions update-state s1 running")
+        .run("sessions update-state s1 initializing")
+        .run("sessions progress s1 2 5")
+        .run("sessions add-counts s1 --files-changed 3")
+        .run("sessions update-state s1 paused")
+        .run("sessions last-interrupted -o jsonl")
+        .run("sessions list --status paused,failed")
+        .run("sessions stats s1")
+        .run("sessions map-job s1 j1 etl")
+        .run("sessions session-of j1")
+        .run("sessions delete s1")
+        .run("sessions load s1")
+        .run("locks acquire reindex --ttl 1h --purpose nightly")
+        .run("locks acquire reindex --ttl 1h")
+        .run("locks list")
+        .run("locks info reindex -o json")
+        .run("locks renew reindex --token 1 --ttl 2h")
+        .run("locks release reindex --token 9")
+        .run("locks break reindex --reason 'it hangs' --by anna")
+        .run("locks info reindex")
+        .run("locks acquire reindex --ttl 1x");
+    golden!("sessions_and_locks", scene);
+}
+
+#[test]
+fn dead_letters() {
+    let mut scene = Scene::new();
+    scene
+        .run("dead-letters add crawl page1 --type Timeout --error 'timed out after 30 s' --step fetch")
+        .run("dead-letters add crawl page1 --type Timeout --error 'timed out after 31 s' --step fetch")
+        .run("dead-letters add crawl page2 --type Broken --error 'no such host' --not-eligible --review")
+        .run("dead-letters list")
+        .run("dead-letters list --by signature")
+        .run("dead-letters list --by signature --state pending")
+        .run("dead-letters list --signature Timeout* -o jsonl --limit 1")
+        .run("dead-letters list --signature *x")
+        .run("dead-letters attempts crawl page1")
+        .run("dead-letters claim --job crawl --visibility 1h")
+        .run("dead-letters complete crawl page1 --token 9")
+        .run("dead-letters complete crawl page1 --token 3")
+        .run("dead-letters requeue --signature Broken* --dry-run")
+        .run("dead-letters requeue --signature Broken*")
+        .run("dead-letters requeue")
+        .run("dead-letters requeue crawl page9")
+        .run("dead-letters discard crawl page2 --reason 'the host is gone'")
+        .run("dead-letters jobs")
+        .run("dead-letters stats -o json")
+        .run("dead-letters purge --older-than 0s")
+        .run("dead-letters purge --older-than 0s --yes");
+    golden!("dead_letters", scene);
+}
+
+#[test]
+fn metrics_patterns_feedback() {
+    let mut scene = Scene::new();
+    scene
+        .run("metrics record r1 etl@1 --took 12ms --tokens 5 --operation read=3 --node a=10ms --failed-node b=2ms")
+        .run("metrics record r1 etl@1 --took 12ms --tokens 5 --operation read=3 --node a=10ms --failed-node b=2ms")
+        .run("metrics record r1 etl@1 --took 13ms")
+        .run("metrics summary etl@1")
+        .run("metrics summary etl@2")
+        .run("metrics nodes etl@1")
+        .run("metrics operations etl@1 -o jsonl")
+        .run("metrics list")
+        .run("metrics trend etl --bucket 1ms")
+        .run("patterns record etl slow bottleneck --confidence 0.5 --description 'b is slow'")
+        .run("patterns record etl slow bottleneck --confidence 0.7")
+        .run("patterns list --min-occurrences 2")
+        .run("patterns get etl slow -o json")
+        .run("patterns list --min-confidence 0.9")
+        .run("feedback add r1 praise 'good work' --author anna")
+        .run("feedback list --kind praise");
+    golden!("metrics_patterns_feedback", scene);
+}
+
+#[test]
+fn help_and_usage() {
+    let mut scene = Scene::new();
+    scene.run("--help").run("").run("nonsense").run("records quer").run("records get tenants").run("-o xml store info");
+    for noun in [
+        "demo",
+        "commit",
+        "records",
+        "events",
+        "namespaces",
+        "store",
+        "workflows",
+        "flows",
+        "runs",
+        "locks",
+        "checkpoints",
+        "sessions",
+        "dead-letters",
+        "metrics",
+        "patterns",
+        "feedback",
+    ] {
+        scene.run(&format!("{noun} -h"));
+    }
+    golden!("help_and_usage", scene);
+}
+
+#[test]
+fn a_command_that_reads_makes_no_store() {
+    let scene = Scene::new();
+    for line in ["records get a b", "events list", "store digest", "namespaces list", "runs list", "locks info x", "flows get x"]
+    {
+        let output = scene.quiet(line);
+        assert_eq!(output.status.code(), Some(3), "{line}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("there is no store at") && said.contains("next:"), "{line}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(scene.path()).expect("folder").count(), 0, "nothing was made");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let scene = Scene::new();
+    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef millpond"), ("fish", "complete -c millpond")] {
+        let output = scene.quiet(&format!("completions {shell}"));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(sign), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let scene = Scene::new();
+    let lines: String = (0..3_000).map(|i| format!("{{\"type\":\"t\",\"data\":\"{i:0100}\"}}\n")).collect();
+    scene.file("many.jsonl", lines);
+    assert!(scene.quiet("events append s --file many.jsonl").status.success());
+    let mut child = std::process::Command::new(support::millpond())
+        .args(["events", "list", "--limit", "3000", "-o", "jsonl"])
+        .current_dir(scene.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
