@@ -2,9 +2,11 @@
 
 use crate::Clause;
 
+mod checkpoints;
 mod commits;
 mod dead_letter_reports;
 mod dead_letters;
+mod events;
 mod feed;
 mod flow_lifecycle;
 mod flows;
@@ -12,14 +14,17 @@ mod idempotency;
 mod leases;
 mod limits;
 mod locks;
+mod metrics;
 mod namespaces;
 mod purge;
 mod queries;
 mod random;
 mod records;
+mod runs;
 mod sessions;
 mod streams;
 pub mod tools;
+mod units;
 mod workflows;
 
 /// What an engine promises, in the order of the report.
@@ -42,6 +47,11 @@ pub fn engine() -> Vec<Clause> {
 /// Every clause of the suite: the engine's, then each domain's.
 pub fn all() -> Vec<Clause> {
     let mut all = engine();
+    all.extend_from_slice(runs::CLAUSES);
+    all.extend_from_slice(checkpoints::CLAUSES);
+    all.extend_from_slice(events::CLAUSES);
+    all.extend_from_slice(metrics::CLAUSES);
+    all.extend_from_slice(units::CLAUSES);
     all.extend_from_slice(workflows::CLAUSES);
     all.extend_from_slice(flows::CLAUSES);
     all.extend_from_slice(flow_lifecycle::CLAUSES);
