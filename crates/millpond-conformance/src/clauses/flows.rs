@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millpond::{
     Commit, ErrorClass, ErrorKind, Flow, FlowChange, FlowConnection, FlowDelivery, FlowFilter, FlowNode, FlowOrder, FlowProblems,
-    FlowWatch, NewWorkflow, Page, Result, RuntimeState, StartAt, Timestamp, Versioned,
+    FlowWatch, NamespaceStatus, NewWorkflow, Page, Result, RuntimeState, StartAt, Timestamp, Versioned,
 };
 use serde_json::json;
 
@@ -19,7 +19,8 @@ clauses! { "flows":
     a_created_again_flow_goes_on_counting => "after delete and re-create the version is above all before, and a stale editor is refused";
     racing_creates_let_one_win => "of creates of one id at once, one wins, also after a deletion";
     all_problems_at_once => "an invalid flow is refused with every problem, its place and rule, and nothing is stored";
-    errors_have_three_classes => "an absent flow, a conflict and a bad flow are class invalid, and told apart by kind";
+    errors_have_three_classes => "absent, conflicting and bad flows are class invalid, a store that takes nothing is transient, a damaged flow fatal";
+    a_damaged_flow_stops_nobody => "a flow that does not read back is reported in lists and watches, and never overwritten by a create";
     unknown_fields_survive => "fields nobody knows survive on flows, nodes and connections";
     the_first_generation_reads => "a node of the first generation gets its factory from its type";
     lists_are_pages_with_filters => "flows are listed page by page, by prefix, state, name and time; an empty store lists none";
@@ -226,6 +227,29 @@ async fn errors_have_three_classes(ground: Arc<Ground>) -> Verdict {
     let stale = refused(flows.update(&seen.renamed("stale")).await, "a stale update")?;
     ensure_eq!((stale.kind(), stale.class()), (ErrorKind::Conflict, ErrorClass::Invalid), "a stale update");
     ensure_eq!(stale.operation(), "flows.update", "the operation that failed");
+    ground.engine().set_status(ground.namespace(), NamespaceStatus::Frozen).await?;
+    let frozen = refused(flows.create(&sample("g")).await, "creating in a frozen store")?;
+    ensure_eq!((frozen.kind(), frozen.class()), (ErrorKind::Unavailable, ErrorClass::Transient), "a store that takes nothing");
+    ground.engine().set_status(ground.namespace(), NamespaceStatus::Open).await?;
+    ensure!(flows.get("g").await?.is_none(), "a flow came out of the frozen store");
+    Ok(())
+}
+
+async fn a_damaged_flow_stops_nobody(ground: Arc<Ground>) -> Verdict {
+    let pond = ground.pond().await?;
+    let flows = pond.flows();
+    flows.create(&sample("a")).await?;
+    let damaged = json!({"id": "b", "name": "B", "nodes": 7, "updated_at": "2026-11-21T08:00:00Z"});
+    pond.commit(Commit::new().trusted().put("flows", "b", &damaged)?).await?;
+    flows.create(&sample("c")).await?;
+    let page = flows.list(&FlowFilter::default()).await?;
+    ensure_eq!((ids(&page), page.damaged.len()), (vec!["a", "c"], 1), "the flows that read back, and those that do not");
+    let mut watch = flows.watch(">", StartAt::Oldest)?;
+    ensure_eq!(shown(&mut watch).await?, ["a@1", "damaged flows/b", "c@1", "end"], "what a watch shows");
+    let by_key = refused(flows.get("b").await, "a damaged flow")?;
+    ensure_eq!((by_key.kind(), by_key.class()), (ErrorKind::Corrupt, ErrorClass::Fatal), "a damaged flow by its id");
+    refused(flows.create(&sample("b")).await, "creating over a damaged flow")?;
+    refused(flows.update(&sample("b")).await, "updating a damaged flow")?;
     Ok(())
 }
 
@@ -375,8 +399,9 @@ async fn a_watch_shows_snapshot_then_changes(ground: Arc<Ground>) -> Verdict {
     here.deploy("plant.2.out", None).await?;
     here.delete("plant.2.in", None).await?;
     here.delete("plants.1.in", None).await?;
-    ensure_eq!(shown(&mut some).await?, ["plant.1.in@2", "-plant.2.in"], "changes and deletions by pattern");
     ensure_eq!(shown(&mut later).await?, ["plant.1.in@2", "plant.2.out@2", "-plant.2.in"], "changes from now on");
+    here.delete("plant.2.out", None).await?;
+    ensure_eq!(shown(&mut some).await?, ["plant.1.in@2", "-plant.2.in"], "changes and deletions by pattern");
     let waiting = tokio::spawn(async move { some.next().await });
     here.create(&sample("plant.3.in")).await?;
     let woken = waiting.await.map_err(|e| Failure(e.to_string()))??;

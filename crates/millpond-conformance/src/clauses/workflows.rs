@@ -21,6 +21,8 @@ clauses! { "workflows":
     lists_are_pages_newest_first => "the versions of a workflow are listed newest first, page by page";
     one_row_a_workflow => "list_all shows each workflow once, with its latest version, and leaves out wholly deleted ones";
     filters_are_asked_together => "name, tag, author and time filter workflows and versions";
+    a_part_out_of_date_is_refused => "a prepared store or deletion conflicts once another changed the workflow";
+    a_damaged_version_stops_nobody => "a version that does not read back is reported in lists, an error by key, and never skipped as the latest";
     the_head_agrees_after_races => "after stores and deletions at once, head, latest and list say the same";
     yaml_comes_back_as_the_same_definition => "a definition read from YAML, written and stored again has the same content and hash";
     a_diff_shows_what_changed => "two versions differ by the lines that changed, and not at all from themselves";
@@ -61,6 +63,7 @@ async fn numbers_are_given_in_order(ground: Arc<Ground>) -> Verdict {
     }
     ensure_eq!(workflows.store(&text(8).version(10)).await?.version, 10, "the version asked for");
     ensure_eq!(workflows.store(&text(8).version(5)).await?.version, 5, "a free version below the highest");
+    ensure_eq!(workflows.head("w").await?.and_then(|h| h.latest), Some(10), "the latest in the head");
     let Err(error) = workflows.store(&text(9).version(10)).await else {
         return Err(Failure("a taken version was given out again".to_owned()));
     };
@@ -276,6 +279,43 @@ async fn filters_are_asked_together(ground: Arc<Ground>) -> Verdict {
         found.sort();
         ensure_eq!(found, versions, "versions for {filter:?}");
     }
+    Ok(())
+}
+
+async fn a_part_out_of_date_is_refused(ground: Arc<Ground>) -> Verdict {
+    let pond = ground.pond().await?;
+    let workflows = pond.workflows();
+    for n in 1..=3 {
+        workflows.store(&text(n)).await?;
+    }
+    let (store, _) = workflows.store_part(&text(9).version(9)).await?;
+    workflows.delete("w", 3, None).await?;
+    let late = pond.commit(store.trusted()).await;
+    ensure!(late.is_err_and(|e| e.is_conflict()), "a store prepared before a deletion was applied after it");
+    let Some(delete) = workflows.delete_part("w", 2, None).await? else {
+        return Err(Failure("a version that is there has no deletion".to_owned()));
+    };
+    workflows.store(&text(4)).await?;
+    let late = pond.commit(delete.trusted()).await;
+    ensure!(late.is_err_and(|e| e.is_conflict()), "a deletion prepared before a store was applied after it");
+    let head = workflows.head("w").await?.map(|h| row(&h));
+    ensure_eq!(head, Some(("w".to_owned(), Some(4), 3)), "the head");
+    ensure_eq!(numbers(&workflows.list("w", 10, None).await?), [4, 2, 1], "the versions");
+    Ok(())
+}
+
+async fn a_damaged_version_stops_nobody(ground: Arc<Ground>) -> Verdict {
+    let pond = ground.pond().await?;
+    let workflows = pond.workflows();
+    workflows.store(&text(1)).await?;
+    let damaged = json!({"id": "w", "version": 2, "definition": {}});
+    pond.commit(Commit::new().trusted().put("workflow_versions", "w@2", &damaged)?).await?;
+    let page = workflows.list("w", 10, None).await?;
+    ensure_eq!((numbers(&page), page.damaged.len()), (vec![1], 1), "the versions that read back, and those that do not");
+    let by_key = workflows.get("w", 2).await;
+    ensure!(by_key.is_err_and(|e| e.kind() == ErrorKind::Corrupt), "a damaged version was given out");
+    let latest = workflows.latest("w").await;
+    ensure!(latest.is_err_and(|e| e.kind() == ErrorKind::Corrupt), "an older version passes for the damaged latest one");
     Ok(())
 }
 
