@@ -265,6 +265,7 @@ async fn filters_are_asked_together(ground: Arc<Ground>) -> Verdict {
         (WorkflowFilter { author: some("bert"), name_contains: some("Daily"), ..none.clone() }, vec!["a"], vec!["a@2"]),
         (WorkflowFilter { id_prefix: some("b"), ..none.clone() }, vec!["b"], vec!["b@1"]),
         (WorkflowFilter { to: Some(old.created_at), ..none.clone() }, vec![], vec![]),
+        (WorkflowFilter { from: Some(last.created_at), ..none.clone() }, vec!["a"], vec!["a@2"]),
         (WorkflowFilter { from: Some(old.created_at), ..none.clone() }, vec!["a", "b", "c"], vec!["a@1", "a@2", "b@1", "c@1"]),
         (
             WorkflowFilter { author: some("anna"), to: Some(last.created_at), tag: some("io"), ..none.clone() },
