@@ -97,6 +97,8 @@ fn events() {
         .run("events list --types page.* --limit 1 -o jsonl")
         .run("events list --label env=test --newest -o json")
         .run("events streams")
+        .run("events stream crawl")
+        .run("events stats --types page.* -o json")
         .run("events stats --by type")
         .run("events watch --types *.started --once -o jsonl")
         .run("events watch --after 2 --limit 1")

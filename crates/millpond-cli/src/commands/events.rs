@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use millpond::{
-    Commit, Cursor, Error, EventFilter, EventGroupBy, EventQuery, Json, NewEvent, Result, Selector, StreamName, StreamSelect,
-    Timestamp,
+    Commit, Cursor, Error, EventFilter, EventGroupBy, EventQuery, Events, Json, NewEvent, Result, Selector, StreamName,
+    StreamSelect, Timestamp,
 };
 
 use super::input;
@@ -29,16 +29,21 @@ pub enum EventsCommand {
         prefix: String,
         /// Continue after this name
         #[arg(long, value_name = "STREAM")]
-        after: Option<StreamName>,
+        after: Option<String>,
         /// At most this many
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
     },
-    /// Count events
+    /// Show one stream
+    Stream {
+        /// The stream
+        stream: String,
+    },
+    /// What events add up to; --by counts them in groups
     Stats {
         /// Count by this
-        #[arg(long, value_enum, default_value_t = By::Type)]
-        by: By,
+        #[arg(long, value_enum)]
+        by: Option<By>,
         /// Which events
         #[command(flatten)]
         filter: FilterArgs,
@@ -78,6 +83,9 @@ pub struct FilterArgs {
     /// Of this stream
     #[arg(long, value_name = "STREAM")]
     stream: Option<StreamName>,
+    /// Of this job: the stream jobs/JOB
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["stream", "streams"])]
+    job: Option<String>,
     /// Of streams whose name begins with this
     #[arg(long, value_name = "TEXT", conflicts_with = "stream")]
     streams: Option<String>,
@@ -105,9 +113,10 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
-    fn build(self) -> EventFilter {
-        EventFilter {
-            stream: self.stream.map(StreamSelect::Exactly).or(self.streams.map(StreamSelect::Prefix)),
+    fn build(self) -> Result<EventFilter> {
+        let job = self.job.map(|job| StreamName::new(Events::job_stream(&job))).transpose()?;
+        Ok(EventFilter {
+            stream: self.stream.or(job).map(StreamSelect::Exactly).or(self.streams.map(StreamSelect::Prefix)),
             types: self.types,
             agent: self.agent,
             correlation: self.correlation,
@@ -115,7 +124,7 @@ impl FilterArgs {
             labels: input::map(self.label),
             from: self.since,
             to: self.until,
-        }
+        })
     }
 }
 
@@ -201,14 +210,18 @@ pub async fn run(ctx: &Context, command: EventsCommand) -> Result<Exit> {
     match command {
         EventsCommand::Append(args) => append(ctx, *args).await?,
         EventsCommand::List(args) => list(ctx, args).await?,
-        EventsCommand::Watch(args) => watch(ctx, Selector::Events(args.filter.build()), args.span).await?,
-        EventsCommand::Streams { prefix, after, limit } => streams(ctx, &prefix, after, limit).await?,
-        EventsCommand::Stats { by, filter, limit } => stats(ctx, by, filter.build(), limit).await?,
+        EventsCommand::Watch(args) => watch(ctx, Selector::Events(args.filter.build()?), args.span).await?,
+        EventsCommand::Streams { prefix, after, limit } => streams(ctx, &prefix, after.as_deref(), limit).await?,
+        EventsCommand::Stream { stream } => {
+            let found = ctx.existing().await?.events().stream(&stream).await?;
+            ctx.out.one(format_args!("stream {stream:?}"), found.as_ref())?;
+        }
+        EventsCommand::Stats { by, filter, limit } => stats(ctx, by, filter.build()?, limit).await?,
         EventsCommand::Trim { stream, before } => {
             if !ctx.yes() {
                 crate::report::confirm(&format!("forgetting the events of {stream} before {before}"), &stream)?;
             }
-            let receipt = ctx.existing().await?.commit(Commit::new().trim(&stream, before)?).await?;
+            let receipt = ctx.existing().await?.events().trim(&stream, before).await?;
             ctx.out.say(format_args!("{stream} begins at {before} now"), &value(&receipt)?)?;
         }
         EventsCommand::Seal { stream } => {
@@ -238,7 +251,7 @@ async fn append(ctx: &Context, args: AppendArgs) -> Result<()> {
             data: Json::parse(&input::inline_or_file(&args.data)?)?,
         }],
     };
-    let commit = Commit::new().append_all(&args.stream, events)?;
+    let commit = Events::append_part(&args.stream, events)?;
     let pond = ctx.open().await?;
     let receipt = pond.commit(commit).await?;
     pond.close().await?;
@@ -264,16 +277,16 @@ async fn list(ctx: &Context, args: ListArgs) -> Result<()> {
     let pond = ctx.existing().await?;
     let store = pond.store();
     let after = args.after.as_ref().map(|c| store.resume(c)).transpose()?;
-    let mut query = EventQuery::new(args.filter.build()).after(after).limit(args.limit);
+    let mut query = EventQuery::new(args.filter.build()?).after(after).limit(args.limit);
     if args.newest {
         query = query.newest_first();
     }
-    let page = store.events(query).await?;
+    let page = pond.events().page(query).await?;
     ctx.out.page(&COLUMNS, &values(&page.items)?, page.next.map(|p| store.cursor(p).to_string()), &page.damaged)
 }
 
-async fn streams(ctx: &Context, prefix: &str, after: Option<StreamName>, limit: usize) -> Result<()> {
-    let streams = ctx.existing().await?.store().streams(prefix, after, limit).await?;
+async fn streams(ctx: &Context, prefix: &str, after: Option<&str>, limit: usize) -> Result<()> {
+    let streams = ctx.existing().await?.events().streams(prefix, after, limit).await?;
     let columns = [
         Column::new("stream", "/stream"),
         Column::new("oldest", "/oldest"),
@@ -285,13 +298,20 @@ async fn streams(ctx: &Context, prefix: &str, after: Option<StreamName>, limit: 
     ctx.out.page(&columns, &values(&streams)?, next, &[])
 }
 
-async fn stats(ctx: &Context, by: By, filter: EventFilter, limit: usize) -> Result<()> {
+async fn stats(ctx: &Context, by: Option<By>, filter: EventFilter, limit: usize) -> Result<()> {
+    let events = ctx.existing().await?.events();
+    let Some(by) = by else {
+        let stats = events.aggregate(filter).await?;
+        let mut item = value(&stats)?;
+        item["duration_us"] = u64::try_from(stats.duration().as_micros()).unwrap_or(u64::MAX).into();
+        return ctx.out.item(&item);
+    };
     let by = match by {
         By::Type => EventGroupBy::Kind,
         By::Stream => EventGroupBy::Stream,
         By::Agent => EventGroupBy::Agent,
     };
-    let groups = ctx.existing().await?.store().event_groups(filter, by, limit).await?;
+    let groups = events.groups(filter, by, limit).await?;
     let total: u64 = groups.iter().map(|g| g.count).sum();
     let columns = [
         Column::new("value", "/value"),

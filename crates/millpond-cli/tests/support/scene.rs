@@ -85,9 +85,9 @@ fn redact(line: &str) -> String {
             rest = &rest[c.len_utf8()..];
         }
     }
-    if let Some(at) = out.find("total_duration_us") {
+    if let Some(at) = out.find("duration_us\": ").map(|at| at + 14).or_else(|| out.find("total_duration_us").map(|at| at + 17)) {
         out.truncate(at);
-        out.push_str("total_duration_us  <length>");
+        out.push_str("  <length>");
     }
     // Only data stands in columns; indented lines are JSON or belong to the line above.
     if line.starts_with("! ") || line.starts_with(' ') {
