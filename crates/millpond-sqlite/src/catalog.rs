@@ -10,7 +10,7 @@ use crate::apply::write_sides;
 use crate::errors::sql;
 use crate::held::Held;
 use crate::namespaces::{NamespaceRow, namespace_row};
-use crate::table::{Slot, Table, column_type, quote, side_name, table_name};
+use crate::table::{Slot, Table, column_type, index_name, quote, side_name, table_name};
 
 /// One namespace's declarations, tables and revision floors, at one version.
 #[derive(Debug)]
@@ -229,7 +229,7 @@ fn make_index(transaction: &Connection, spec: &CollectionSpec, fields: &[String]
         let field = spec.field(name).ok_or_else(|| Error::invalid(format!("index over unknown field {name:?}")))?;
         columns.extend(column(transaction, spec, name, field.kind)?);
     }
-    let index = quote(&format!("{plain}.{}", columns.join("+")));
+    let index = quote(&index_name(&plain, &columns));
     let list: Vec<String> = columns.iter().map(|c| quote(c)).collect();
     transaction
         .execute_batch(&format!("CREATE INDEX IF NOT EXISTS {index} ON {} (ns, {}, key)", quote(&plain), list.join(", ")))

@@ -20,6 +20,7 @@ mod held;
 mod hint;
 mod load;
 mod namespaces;
+mod path;
 mod purge;
 mod query;
 mod read;

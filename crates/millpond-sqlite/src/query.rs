@@ -11,6 +11,7 @@ use rusqlite::{Connection, Row, ToSql};
 
 use crate::catalog::Schema;
 use crate::errors::sql;
+use crate::path::Path;
 use crate::table::{Table, bind, scalar};
 
 type Values = Vec<Box<dyn ToSql>>;
@@ -24,6 +25,11 @@ struct Conditions {
 impl Conditions {
     fn new(table: &Table, ns: i64) -> Self {
         Self { text: format!(" WHERE {}", table.scope), values: vec![Box::new(ns)] }
+    }
+
+    /// Begins the conditions of another range; values that are bound already keep their places.
+    fn again(&mut self, table: &Table) {
+        self.text = format!(" WHERE {}", table.scope);
     }
 
     /// Binds a value and returns its place.
@@ -184,18 +190,23 @@ fn parts(query: &Query) -> Vec<Part> {
     if query.order == KEY_FIELD {
         return vec![Part { presence: Presence::Either, after }];
     }
-    let order = match query.direction {
-        Direction::Ascending => [Presence::Absent, Presence::Present],
-        Direction::Descending => [Presence::Present, Presence::Absent],
+    // A condition on the order field itself decides which of the two there can be. SQLite would not see it, and
+    // read all records without a value only to leave them out.
+    let about_order = query.filters.iter().find(|f| f.field() == query.order);
+    let order: &[Presence] = match (about_order, query.direction) {
+        (Some(Filter::Absent(_)), _) => &[Presence::Absent],
+        (Some(_), _) => &[Presence::Present],
+        (None, Direction::Ascending) => &[Presence::Absent, Presence::Present],
+        (None, Direction::Descending) => &[Presence::Present, Presence::Absent],
     };
     let at = match &after {
-        None => return order.into_iter().map(|presence| Part { presence, after: None }).collect(),
+        None => return order.iter().map(|presence| Part { presence: *presence, after: None }).collect(),
         Some((Some(_), _)) => Presence::Present,
         Some((None, _)) => Presence::Absent,
     };
     let begun = order.iter().position(|p| *p == at).unwrap_or(0);
-    let rest = order.into_iter().enumerate().skip(begun);
-    rest.map(|(i, presence)| Part { presence, after: if i == begun { after.clone() } else { None } }).collect()
+    let rest = order.iter().enumerate().skip(begun);
+    rest.map(|(i, presence)| Part { presence: *presence, after: if i == begun { after.clone() } else { None } }).collect()
 }
 
 struct Pager<'q> {
@@ -218,31 +229,38 @@ impl Pager<'_> {
             Direction::Ascending => (">", "ASC"),
             Direction::Descending => ("<", "DESC"),
         };
+        let path = Path::of(table, self.query);
         let mut conditions = Conditions::new(table, ns);
-        conditions.filters(table, &self.query.filters)?;
-        match part.presence {
-            Presence::Either => {}
-            Presence::Absent => conditions.and(&format!("{order} IS NULL")),
-            Presence::Present => conditions.and(&format!("{order} IS NOT NULL")),
-        }
-        if let Some((value, key)) = &part.after {
-            let key = conditions.bind(key.as_str().to_owned());
-            match value {
-                Some(value) => {
-                    let value = conditions.scalar(value)?;
-                    conditions.and(&format!("({order}, key) {sign} ({value}, {key})"));
-                }
-                None => conditions.and(&format!("key {sign} {key}")),
+        let mut selects = Vec::with_capacity(path.ranges.len());
+        for filters in &path.ranges {
+            conditions.again(table);
+            conditions.filters(table, filters)?;
+            match part.presence {
+                Presence::Either => {}
+                Presence::Absent => conditions.and(&format!("{order} IS NULL")),
+                Presence::Present => conditions.and(&format!("{order} IS NOT NULL")),
             }
+            if let Some((value, key)) = &part.after {
+                let key = conditions.bind(key.as_str().to_owned());
+                match value {
+                    Some(value) => {
+                        let value = conditions.scalar(value)?;
+                        conditions.and(&format!("({order}, key) {sign} ({value}, {key})"));
+                    }
+                    None => conditions.and(&format!("key {sign} {key}")),
+                }
+            }
+            selects.push(format!(
+                "SELECT key, revision, position, time, by, doc, {order} FROM {}{}{}",
+                table.name, path.hint, conditions.text
+            ));
         }
-        let by = if part.presence == Presence::Present { format!("{order} {way}, key {way}") } else { format!("key {way}") };
+        // By the places of the columns, which several ranges have in common: 7 is the order field, 1 the key.
+        let by = if part.presence == Presence::Present { format!("7 {way}, 1 {way}") } else { format!("1 {way}") };
         // One more than asked for tells whether there is a next page.
         let limit = self.query.limit - self.seen + 1;
         let place = conditions.bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let text = format!(
-            "SELECT key, revision, position, time, by, doc, {order} FROM {}{} ORDER BY {by} LIMIT {place}",
-            table.name, conditions.text
-        );
+        let text = format!("{} ORDER BY {by} LIMIT {place}", selects.join(" UNION ALL "));
         let mut statement = connection.prepare_cached(&text).map_err(sql("query"))?;
         let bound: Vec<&dyn ToSql> = conditions.values.iter().map(|v| &**v).collect();
         let mut rows = statement.query(&bound[..]).map_err(sql("query"))?;

@@ -56,6 +56,12 @@ pub(crate) fn table_name(collection: &str) -> String {
     if OWN_TABLES.contains(&collection) { format!("{collection}_records") } else { collection.to_owned() }
 }
 
+/// The plain name of an index over several columns.
+pub(crate) fn index_name(table: &str, columns: &[impl AsRef<str>]) -> String {
+    let columns: Vec<&str> = columns.iter().map(AsRef::as_ref).collect();
+    format!("{table}.{}", columns.join("+"))
+}
+
 /// The plain name of a set field's side table. Collection names hold no dot, so it cannot collide.
 pub(crate) fn side_name(collection: &str, field: &str) -> String {
     format!("{}.{field}", table_name(collection))
@@ -142,6 +148,20 @@ impl Table {
             Slot::Column(column) => Some((quote(column), self.spec.as_ref()?.fields.get(at)?.kind)),
             Slot::Side(_) => None,
         }
+    }
+
+    /// The index over these declared fields, quoted; `None` when one of them has no column.
+    pub(crate) fn index(&self, fields: &[String]) -> Option<String> {
+        let spec = self.spec.as_ref()?;
+        let mut columns = Vec::with_capacity(fields.len());
+        for field in fields {
+            let at = spec.fields.iter().position(|f| f.name == *field)?;
+            match self.slots.get(at)? {
+                Slot::Column(column) => columns.push(column.as_str()),
+                Slot::Side(_) => return None,
+            }
+        }
+        Some(quote(&index_name(&table_name(spec.name.as_str()), &columns)))
     }
 
     /// The side table of a set field, quoted.
