@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::BufRead;
 use std::process::{Command, Output};
 
 use millpond::LockRequest;
@@ -121,4 +122,36 @@ fn a_folder_without_documents_leaves_no_store() {
         assert!(stderr(&output).contains("next:"), "{}", stderr(&output));
     }
     assert!(!scene.path().join("millpond-data").exists());
+}
+
+#[test]
+fn a_demo_whose_lock_was_taken_away_writes_nothing_more() {
+    let scene = Scene::new();
+    support::corpus(&scene.path().join("texts"), 200, &mut support::Random::new(7));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut child = Command::new(support::millpond())
+        .args(["demo", "texts"])
+        .current_dir(scene.path())
+        .env("MILLPOND_DEMO_ACK", "/dev/fd/0")
+        .stdin(writer)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut acks = std::io::BufReader::new(reader).lines();
+    (0..5).for_each(|_| {
+        acks.next().expect("it goes on").expect("a line");
+    });
+    let runtime = support::runtime();
+    runtime.block_on(async {
+        let place = scene.path().join("millpond-data");
+        let pond = millpond::open(place.to_str().expect("UTF-8")).await.expect("open");
+        let held = pond.locks().force_release("demo", "a test", "the test").await.expect("broken");
+        assert!(held.is_some(), "the demo held its lock");
+        let head = pond.store().head().await.expect("head");
+        acks.by_ref().for_each(drop);
+        assert_eq!(child.wait().expect("ends").code(), Some(4));
+        assert_eq!(pond.store().head().await.expect("head"), head, "nothing was committed after the lock was gone");
+    });
+    assert_eq!(scene.quiet("demo texts").status.code(), Some(0), "whoever has the lock next goes on");
 }

@@ -34,10 +34,7 @@ impl Progress {
         if self.stage != Some(state.stage) {
             self.stage = Some(state.stage);
             match &self.bar {
-                Some(bar) => {
-                    bar.set_length(steps);
-                    bar.set_prefix(state.stage.name());
-                }
+                Some(bar) => bar.set_prefix(state.stage.name()),
                 None if state.stage == Stage::Done => {}
                 None => {
                     let from = if state.step > 0 { format!(", from step {}", state.step + 1) } else { String::new() };
@@ -46,6 +43,7 @@ impl Progress {
             }
         }
         if let Some(bar) = &self.bar {
+            bar.set_length(steps);
             bar.set_position(state.step);
             bar.set_message(format!(
                 "{} files, {} segments, {} terms",

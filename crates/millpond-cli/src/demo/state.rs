@@ -103,7 +103,9 @@ impl State {
         match stage {
             Stage::Collect | Stage::Convert | Stage::Segment => self.groups,
             Stage::Index => index::SHARDS,
-            Stage::Prepare | Stage::Done => 1,
+            // How much an earlier run left is not known before it is all removed.
+            Stage::Prepare => self.step + 1,
+            Stage::Done => 1,
         }
     }
 

@@ -73,11 +73,11 @@ impl DeadLetters {
         Ok(self.letters().page(query).await?.items)
     }
 
-    /// One of the window's blocks of `want` letters, at random.
+    /// One of the window's blocks of `want` letters, at random. The last block begins early enough to be a whole one.
     fn spread(&self, mut window: Vec<Versioned<DeadLetter>>, want: usize) -> Vec<Versioned<DeadLetter>> {
         let blocks = window.len().div_ceil(want).max(1);
         let block = usize::try_from(self.store.host().random() % blocks as u128).unwrap_or(0);
-        let mut chosen = window.split_off((block * want).min(window.len()));
+        let mut chosen = window.split_off((block * want).min(window.len().saturating_sub(want)));
         chosen.truncate(want);
         chosen
     }
