@@ -40,7 +40,12 @@ fn at(seconds: i64) -> Timestamp {
 
 fn figures(n: usize) -> Execution {
     let time = at(i64::try_from(n).unwrap_or(0));
-    Execution::new(format!("r{n}"), "etl", 3).took(micros(n * n + 1)).tokens(5).cost_micros(7).succeeded(n % 4 != 0).at(time)
+    Execution::new(format!("r{n}"), "etl", 3)
+        .took(micros(n * n + 1))
+        .tokens(5)
+        .cost_micros(7)
+        .succeeded(!n.is_multiple_of(4))
+        .at(time)
 }
 
 async fn summary(metrics: &Metrics) -> Result<Summary, Failure> {

@@ -170,11 +170,11 @@ impl Unit {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        if let Some(id) = self.id {
-            if let Some(mut receipt) = self.pond.store().outcome(id).await? {
-                receipt.replayed = true;
-                return Ok(receipt);
-            }
+        if let Some(id) = self.id
+            && let Some(mut receipt) = self.pond.store().outcome(id).await?
+        {
+            receipt.replayed = true;
+            return Ok(receipt);
         }
         for _ in 0..TRIES {
             let Assembled { commit, saves, facts } = self.assemble().await?;
