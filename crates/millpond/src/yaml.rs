@@ -13,11 +13,11 @@ use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-/// Bytes of YAML text that are read: twice a document, because YAML of a value may be longer than its JSON.
-pub const TEXT_BYTES: usize = 2 * limits::DOCUMENT_BYTES;
+/// Bytes of YAML text that are read: more than a document, because indentation makes YAML longer than its JSON.
+pub const TEXT_BYTES: usize = 8 * limits::DOCUMENT_BYTES;
 
 /// Nodes and replayed alias events of one text. A document of 1 MiB cannot hold more values than this.
-const NODES: usize = 300_000;
+const NODES: usize = 600_000;
 
 /// Reads one YAML document.
 ///
@@ -194,6 +194,7 @@ fn serialize_object<S: Serializer>(object: &Map<String, Value>, serializer: S) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -310,5 +311,43 @@ mod tests {
     fn small_aliases_and_merges_are_fine() {
         let value = parse("base: &b {retries: 3, on: push}\nstep:\n  <<: *b\n  name: x\n").expect("reads");
         assert_eq!(value["step"], json!({"retries": 3, "on": "push", "name": "x"}));
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        // Words YAML has another reading for, its punctuation, and anything else a document may hold.
+        let odd = prop::sample::select(vec![
+            "", "~", "yes", "null", "1e3", "0x1", "-", "? a", "a: b", "#", " a", "a ", "\n", "\t", "\r",
+        ]);
+        let marks = "[ -~\u{85}\u{a0}\u{2028}\u{feff}\u{e000}\u{1f600}\n\r\t]{0,12}";
+        let any = any::<String>().prop_map(|t| t.replace('\0', ""));
+        prop_oneof![odd.prop_map(str::to_owned), marks.prop_map(|t: String| t), any]
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let number = any::<f64>().prop_filter("JSON has no others", |f| f.is_finite()).prop_map(Value::from);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            number,
+            any_text().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(any_text(), inner, 0..6).prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_comes_back(value in any_value()) {
+            let text = write(&value).expect("writes");
+            match parse(&text) {
+                Ok(back) => prop_assert_eq!(&back, &value, "{:?}", text),
+                Err(e) => prop_assert!(false, "{:?}: {}", text, e),
+            }
+        }
     }
 }
