@@ -31,7 +31,7 @@ fn released_documents_read_and_write_back() {
 }
 
 #[test]
-fn a_new_flow_has_the_seeds_json() {
+fn a_new_flow_has_the_json_of_semstreams() {
     let node = FlowNode { position: millpond::CanvasPosition::at(100.0, -0.5), ..FlowNode::new("n", "udp", "input") };
     let text = serde_json::to_string(&Flow::new("f", "F").node(node)).expect("writes");
     assert_eq!(

@@ -304,7 +304,7 @@ fn empty_is_not_deployed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<R
     Ok(if state.as_str().is_empty() { RuntimeState::NotDeployed } else { state })
 }
 
-/// Writes 100, not 100.0, as the seed's program does.
+/// Writes 100, not 100.0, as SemStreams does.
 #[allow(clippy::trivially_copy_pass_by_ref)] // The signature is serde's.
 fn plain_number<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
