@@ -19,6 +19,7 @@ clauses! { "dead_letters":
     unknown_fields_survive_the_queue => "fields nobody knows survive claiming, failing again and requeueing";
     history_is_bounded => "the newest hundred attempts are kept, and all are counted";
     capacity_holds_under_racing_adders => "however many add at once, a job never holds more open letters than its capacity, and each eviction is told";
+    room_is_checked_when_it_is_taken => "an add planned while there was room is refused once the room is taken";
     the_oldest_waiting_are_evicted => "a full job evicts the tenth that was tried longest ago, never a claimed one";
     a_letter_has_one_claim => "workers that claim at once through two handles never get the same letter, and all are completed once";
     an_abandoned_claim_comes_back => "after its visibility timeout a letter can be claimed again, and the first worker can do nothing with it";
@@ -178,6 +179,22 @@ async fn capacity_holds_under_racing_adders(ground: Arc<Ground>) -> Verdict {
         items.extend(data["items"].as_array().into_iter().flatten().filter_map(|i| i.as_str()).map(str::to_owned));
     }
     ensure_eq!(items, evicted.into_iter().collect::<BTreeSet<_>>(), "evictions told as events");
+    Ok(())
+}
+
+async fn room_is_checked_when_it_is_taken(ground: Arc<Ground>) -> Verdict {
+    let (one, other) = (ground.pond().await?, ground.second_pond().await?);
+    let planned = async |pond: &Pond, name: &str| {
+        let part = pond.dead_letters().with_capacity(2).add_part("j", item(name, 1)).await?;
+        part.ok_or_else(|| Failure(format!("item {name} is there already")))
+    };
+    one.dead_letters().add("j", item("first", 1)).await?;
+    let (a, b) = (planned(&one, "a").await?, planned(&other, "b").await?);
+    one.commit(a).await?;
+    refused(other.commit(b).await, ErrorKind::Conflict, "an add that was planned for the room another took")?;
+    counted(&one.dead_letters(), one.store(), "j", 2).await?;
+    let added = other.dead_letters().with_capacity(2).add("j", item("b", 1)).await?;
+    ensure_eq!(added.evicted.len(), 1, "letters evicted for the one that was refused before");
     Ok(())
 }
 

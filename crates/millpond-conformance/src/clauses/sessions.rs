@@ -368,6 +368,12 @@ async fn one_job_each(ground: Arc<Ground>) -> Verdict {
     let told = refused(sessions.map_job(&winner, "job/2", "etl").await, ErrorKind::Conflict, "a second job")?;
     ensure!(told.contains("has job job/1 already"), "{told}");
     ensure!(sessions.session_of("job/2").await?.is_none(), "half a mapping was written");
+    // Two that were decided before either was written: the slowest of all racers.
+    let late = [sessions.map_job_part("late 1", "job/3", "etl")?, sessions.map_job_part("late 2", "job/3", "etl")?];
+    let [first, second] = late;
+    stores[0].commit(first).await?;
+    refused(stores[1].commit(second).await, ErrorKind::Conflict, "a job that was taken meanwhile")?;
+    ensure!(sessions.job_of("late 2").await?.is_none(), "half a mapping was written by the late one");
     Ok(())
 }
 
