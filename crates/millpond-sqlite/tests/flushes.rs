@@ -29,19 +29,23 @@ fn burst(path: &Path) {
     runtime.block_on(async {
         let engine: Arc<dyn Engine> = Arc::new(SqliteEngine::open(path, SqliteOptions::default()).await.expect("opens"));
         let store = Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.expect("opens");
-        eprintln!("burst-begins");
+        // Everybody is ready before anybody begins: the claim is about concurrent callers, not about spawning them.
+        let ready = Arc::new(tokio::sync::Barrier::new(CALLERS + 1));
         let tasks: Vec<_> = (0..CALLERS)
             .map(|i| {
-                let store = store.clone();
+                let (store, ready) = (store.clone(), Arc::clone(&ready));
                 tokio::spawn(async move {
                     let commit = Commit::new()
                         .put("work", &format!("k{i}"), &i)
                         .and_then(|c| c.append("log", NewEvent::of("made", &i)?))
                         .expect("valid");
+                    ready.wait().await;
                     store.commit(commit).await.expect("commits").position
                 })
             })
             .collect();
+        eprintln!("burst-begins");
+        ready.wait().await;
         let mut last = 0;
         for task in tasks {
             last = last.max(task.await.expect("task").0);

@@ -1,4 +1,4 @@
-//! `plan` itself: each commit is worked out on a scratch copy and kept only when it holds as a whole.
+//! `plan` itself: each commit is worked out in place, and taken back unless it holds as a whole.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 ///
 /// Each commit sees what the ones before it in the batch did. A commit that is refused leaves no trace.
 pub fn plan(batch: &[PreparedCommit], state: State, now: Timestamp) -> Plan {
-    let mut work = Work::new(state, now);
+    let mut work = Work::new(batch.len(), state, now);
     let outcomes = batch.iter().map(|commit| work.decide(commit)).collect();
     Plan { outcomes, mutations: work.finish() }
 }
@@ -79,6 +79,14 @@ impl Current {
         }
     }
 
+    /// The last revision, if there ever was one that is remembered.
+    pub(super) fn last_revision(&self) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::Live { revision, .. } | Self::Gone { revision, .. } => Some(*revision),
+        }
+    }
+
     pub(super) fn found(&self) -> Found {
         match self {
             Self::Never => Found::Absent { revision: 0 },
@@ -106,7 +114,7 @@ pub(super) struct CurrentStream {
     pub(super) sealed: bool,
 }
 
-/// The state as the commits before this one left it.
+/// The state as the commits so far left it, and as the one being worked out has changed it so far.
 pub(super) struct Work {
     pub(super) state: State,
     pub(super) now: Timestamp,
@@ -116,48 +124,40 @@ pub(super) struct Work {
     streams: HashMap<StreamName, (CurrentStream, Position)>,
     stream_order: Vec<StreamName>,
     events: Vec<Event>,
+    event_ids: HashMap<(StreamName, String), u64>,
     receipts: Vec<StoredReceipt>,
-}
-
-/// What one commit would change.
-pub(super) struct Scratch<'w> {
-    pub(super) work: &'w Work,
-    records: HashMap<RecordId, Current>,
-    record_order: Vec<RecordId>,
-    streams: HashMap<StreamName, CurrentStream>,
-    stream_order: Vec<StreamName>,
-    events: Vec<Event>,
-    event_ids: HashMap<(StreamName, String), u64>,
-    position: Position,
+    /// Who makes the commit being worked out.
     by: Option<String>,
+    undo: Undo,
 }
 
-struct Effects {
-    records: HashMap<RecordId, Current>,
-    record_order: Vec<RecordId>,
-    streams: HashMap<StreamName, CurrentStream>,
-    stream_order: Vec<StreamName>,
-    events: Vec<Event>,
-    event_ids: HashMap<(StreamName, String), u64>,
+/// What the commit being worked out has replaced, so that a refusal leaves no trace.
+#[derive(Default)]
+struct Undo {
     position: Position,
-    revisions: Vec<u64>,
-    sequences: Vec<Appended>,
+    events: usize,
+    records: Vec<(RecordId, Option<Current>)>,
+    streams: Vec<(StreamName, Option<(CurrentStream, Position)>)>,
+    event_ids: Vec<((StreamName, String), Option<u64>)>,
 }
 
 impl Work {
-    fn new(state: State, now: Timestamp) -> Self {
+    fn new(batch: usize, state: State, now: Timestamp) -> Self {
         let now = now.max(state.namespace.time);
         let position = state.namespace.position;
         Self {
             state,
             now,
             position,
-            records: HashMap::new(),
-            record_order: Vec::new(),
+            records: HashMap::with_capacity(batch),
+            record_order: Vec::with_capacity(batch),
             streams: HashMap::new(),
             stream_order: Vec::new(),
-            events: Vec::new(),
-            receipts: Vec::new(),
+            events: Vec::with_capacity(batch),
+            event_ids: HashMap::new(),
+            receipts: Vec::with_capacity(batch),
+            by: None,
+            undo: Undo::default(),
         }
     }
 
@@ -167,77 +167,86 @@ impl Work {
         }
         check::namespace(&self.state.namespace)?;
         check::id_age(prepared.id(), &self.state.namespace, self.now)?;
-        let effects = match self.work_out(prepared) {
-            Ok(effects) => effects,
-            Err(Refusal::Conflict(conflict)) => return Ok(Outcome::Conflict(*conflict)),
-            Err(Refusal::Error(error)) => return Err(error),
-        };
-        Ok(Outcome::Committed(self.keep(prepared, effects)))
+        self.undo.position = self.position;
+        self.undo.events = self.events.len();
+        match self.work_out(prepared) {
+            Ok((revisions, sequences)) => {
+                self.forget_undo();
+                Ok(Outcome::Committed(self.remember(prepared, revisions, sequences)))
+            }
+            Err(refusal) => {
+                self.take_back();
+                match refusal {
+                    Refusal::Conflict(conflict) => Ok(Outcome::Conflict(*conflict)),
+                    Refusal::Error(error) => Err(error),
+                }
+            }
+        }
     }
 
-    fn work_out(&self, prepared: &PreparedCommit) -> Result<Effects, Refusal> {
+    fn work_out(&mut self, prepared: &PreparedCommit) -> Result<(Vec<u64>, Vec<Appended>), Refusal> {
         let commit = prepared.commit();
-        let mut scratch = Scratch {
-            work: self,
-            records: HashMap::new(),
-            record_order: Vec::new(),
-            streams: HashMap::new(),
-            stream_order: Vec::new(),
-            events: Vec::new(),
-            event_ids: HashMap::new(),
-            position: self.position,
-            by: commit.by.clone(),
-        };
+        self.by.clone_from(&commit.by);
         for (index, expectation) in commit.expect.iter().enumerate() {
-            check::expectation(&scratch, index, expectation)?;
+            check::expectation(self, index, expectation)?;
         }
         let mut revisions = Vec::with_capacity(commit.writes.len());
         for (write, fields) in commit.writes.iter().zip(prepared.fields()) {
-            revisions.push(scratch.write(commit, write, fields.as_ref())?);
+            revisions.push(self.write(commit, write, fields.as_ref())?);
         }
-        let sequences = commit.appends.iter().map(|a| scratch.append(a)).collect::<Result<Vec<_>, Refusal>>()?;
+        let sequences = commit.appends.iter().map(|a| self.append(a)).collect::<Result<Vec<_>, Refusal>>()?;
         for trim in &commit.trims {
-            scratch.trim(commit, &trim.stream, trim.before)?;
+            self.trim(commit, &trim.stream, trim.before)?;
         }
         for stream in &commit.seals {
-            scratch.change_stream(stream, |s| s.sealed = true);
+            let sealed = CurrentStream { sealed: true, ..self.stream(stream) };
+            self.set_stream(stream, sealed);
         }
-        let Scratch { records, record_order, streams, stream_order, events, event_ids, position, .. } = scratch;
-        Ok(Effects { records, record_order, streams, stream_order, events, event_ids, position, revisions, sequences })
+        Ok((revisions, sequences))
     }
 
-    fn keep(&mut self, prepared: &PreparedCommit, effects: Effects) -> Receipt {
-        self.position = effects.position;
-        for id in effects.record_order {
-            if !self.records.contains_key(&id) {
-                self.record_order.push(id);
+    fn forget_undo(&mut self) {
+        self.undo.records.clear();
+        self.undo.streams.clear();
+        self.undo.event_ids.clear();
+    }
+
+    /// Takes back what the refused commit has changed, latest first.
+    fn take_back(&mut self) {
+        self.position = self.undo.position;
+        self.events.truncate(self.undo.events);
+        while let Some((id, before)) = self.undo.records.pop() {
+            match before {
+                Some(before) => drop(self.records.insert(id, before)),
+                None => {
+                    self.records.remove(&id);
+                    self.record_order.pop();
+                }
             }
         }
-        self.records.extend(effects.records);
-        for name in effects.stream_order {
-            if !self.streams.contains_key(&name) {
-                self.stream_order.push(name);
+        while let Some((name, before)) = self.undo.streams.pop() {
+            match before {
+                Some(before) => drop(self.streams.insert(name, before)),
+                None => {
+                    self.streams.remove(&name);
+                    self.stream_order.pop();
+                }
             }
         }
-        let position = self.position;
-        self.streams.extend(effects.streams.into_iter().map(|(n, s)| (n, (s, position))));
-        if self.events.is_empty() {
-            self.events = effects.events;
-        } else {
-            self.events.extend(effects.events);
+        while let Some((key, before)) = self.undo.event_ids.pop() {
+            match before {
+                Some(before) => drop(self.event_ids.insert(key, before)),
+                None => drop(self.event_ids.remove(&key)),
+            }
         }
-        self.state.event_ids.extend(effects.event_ids);
-        let receipt = Receipt {
-            id: prepared.id(),
-            position,
-            time: self.now,
-            revisions: effects.revisions,
-            sequences: effects.sequences,
-            replayed: false,
-        };
+    }
+
+    fn remember(&mut self, prepared: &PreparedCommit, revisions: Vec<u64>, sequences: Vec<Appended>) -> Receipt {
+        let (id, position, time) = (prepared.id(), self.position, self.now);
+        let receipt = Receipt { id, position, time, revisions, sequences, replayed: false };
         let stored = StoredReceipt { digest: *prepared.digest(), receipt: receipt.clone() };
         if !prepared.is_fresh() {
-            self.state.receipts.insert(prepared.id(), stored.clone());
+            self.state.receipts.insert(id, stored.clone());
         }
         self.receipts.push(stored);
         receipt
@@ -324,20 +333,21 @@ fn stream_mutation(
     StreamMutation { stream, before, head: current.head, oldest: current.oldest, sealed: current.sealed, position, time }
 }
 
-impl Scratch<'_> {
+impl Work {
     /// The record as the writes so far left it.
     pub(super) fn record(&self, id: &RecordId) -> Current {
-        let known = self.records.get(id).or_else(|| self.work.records.get(id));
-        known.cloned().unwrap_or_else(|| Current::of(self.work.state.records.get(id)))
+        self.records.get(id).cloned().unwrap_or_else(|| Current::of(self.state.records.get(id)))
     }
 
     /// The stream as the appends so far left it.
     pub(super) fn stream(&self, name: &StreamName) -> CurrentStream {
-        let known = self.streams.get(name).or_else(|| self.work.streams.get(name).map(|(s, _)| s));
-        known.cloned().unwrap_or_else(|| match self.work.state.streams.get(name) {
+        if let Some((stream, _)) = self.streams.get(name) {
+            return stream.clone();
+        }
+        match self.state.streams.get(name) {
             Some(s) => CurrentStream { head: s.head, oldest: s.oldest, sealed: s.sealed },
             None => CurrentStream { head: 0, oldest: 1, sealed: false },
-        })
+        }
     }
 
     fn next_position(&mut self) -> Position {
@@ -345,22 +355,25 @@ impl Scratch<'_> {
         self.position
     }
 
+    /// The revision a record gets next: above its last one, or above what purged tombstones left behind.
+    pub(super) fn next_revision(&self, id: &RecordId, last: Option<u64>) -> u64 {
+        1 + last.unwrap_or_else(|| self.state.revision_floors.get(&id.collection).copied().unwrap_or(0))
+    }
+
     /// Gives a record its next revision and position. `None` deletes it.
-    pub(super) fn set(&mut self, id: &RecordId, before: &Current, document: Option<Document>) -> u64 {
-        let floor = || self.work.state.revision_floors.get(&id.collection).copied().unwrap_or(0);
-        let revision = 1 + match before {
-            Current::Never => floor(),
-            Current::Live { revision, .. } | Current::Gone { revision, .. } => *revision,
-        };
+    pub(super) fn set(&mut self, id: &RecordId, last: Option<u64>, document: Option<Document>) -> u64 {
+        let revision = self.next_revision(id, last);
         let position = self.next_position();
-        let (time, by) = (self.work.now, self.by.clone());
+        let (time, by) = (self.now, self.by.clone());
         let after = match document {
             Some(document) => Current::Live { revision, position, time, by, document },
             None => Current::Gone { revision, position, time, by },
         };
-        if self.records.insert(id.clone(), after).is_none() {
+        let replaced = self.records.insert(id.clone(), after);
+        if replaced.is_none() {
             self.record_order.push(id.clone());
         }
+        self.undo.records.push((id.clone(), replaced));
         revision
     }
 
@@ -371,12 +384,12 @@ impl Scratch<'_> {
                 let before = self.record(id);
                 self.check_create_only(id, &before)?;
                 let fields = self.put_fields(id, json, prepared)?;
-                Ok(self.set(id, &before, Some(Document::Text(json.clone(), fields))))
+                Ok(self.set(id, before.last_revision(), Some(Document::Text(json.clone(), fields))))
             }
             Write::Delete(id) => {
                 check::may_write(commit, id, self.spec(id))?;
                 match self.record(id) {
-                    before @ Current::Live { .. } => Ok(self.set(id, &before, None)),
+                    before @ Current::Live { .. } => Ok(self.set(id, before.last_revision(), None)),
                     _ => Ok(0),
                 }
             }
@@ -389,7 +402,7 @@ impl Scratch<'_> {
     }
 
     fn spec(&self, id: &RecordId) -> Option<&CollectionSpec> {
-        self.work.state.catalog.get(id.collection.as_str()).map(|s| &**s)
+        self.state.catalog.get(id.collection.as_str()).map(|s| &**s)
     }
 
     fn check_create_only(&self, id: &RecordId, before: &Current) -> Result<(), Refusal> {
@@ -402,7 +415,7 @@ impl Scratch<'_> {
 
     /// The fields as the caller took them out, or taken out again when the declaration changed in between.
     fn put_fields(&self, id: &RecordId, json: &Json, prepared: Option<&PreparedFields>) -> Result<Option<Vec<FieldValue>>> {
-        let Some(spec) = self.work.state.catalog.get(id.collection.as_str()) else { return Ok(None) };
+        let Some(spec) = self.state.catalog.get(id.collection.as_str()) else { return Ok(None) };
         match prepared {
             Some(p) if std::sync::Arc::ptr_eq(&p.spec, spec) || p.spec.fields == spec.fields => Ok(Some(p.values.clone())),
             _ => spec.extract(&json.value()?).map(Some),
@@ -413,8 +426,9 @@ impl Scratch<'_> {
         let before = self.record(id);
         self.check_create_only(id, &before)?;
         let added: usize = ops.iter().map(MergeOp::size).sum();
-        let (mut value, old_bound) = match &before {
-            Current::Live { document: Document::Merged { value, size_bound, .. }, .. } => (value.clone(), *size_bound),
+        let last = before.last_revision();
+        let (mut value, old_bound) = match before {
+            Current::Live { document: Document::Merged { value, size_bound, .. }, .. } => (value, size_bound),
             Current::Live { document: Document::Stored(Some(json)) | Document::Text(json, _), .. } => (json.value()?, json.len()),
             Current::Live { .. } => return Err(Error::corrupt(format!("the engine did not load {id} for a merge")).into()),
             _ => (Value::Object(serde_json::Map::new()), 2),
@@ -432,19 +446,19 @@ impl Scratch<'_> {
             }
         }
         let fields = self.spec(id).map_or(Ok(Vec::new()), |s| s.extract(&value))?;
-        Ok(self.set(id, &before, Some(Document::Merged { value, size_bound, fields })))
+        Ok(self.set(id, last, Some(Document::Merged { value, size_bound, fields })))
     }
 
     pub(super) fn lease_fields(&self, id: &RecordId, json: &Json) -> Result<Option<Vec<FieldValue>>> {
         self.put_fields(id, json, None)
     }
 
-    fn change_stream(&mut self, name: &StreamName, change: impl FnOnce(&mut CurrentStream)) {
-        let mut stream = self.stream(name);
-        change(&mut stream);
-        if self.streams.insert(name.clone(), stream).is_none() {
+    fn set_stream(&mut self, name: &StreamName, stream: CurrentStream) {
+        let replaced = self.streams.insert(name.clone(), (stream, self.position));
+        if replaced.is_none() {
             self.stream_order.push(name.clone());
         }
+        self.undo.streams.push((name.clone(), replaced));
     }
 
     fn append(&mut self, append: &Append) -> Result<Appended, Refusal> {
@@ -466,7 +480,9 @@ impl Scratch<'_> {
             stream.head += 1;
             count += 1;
             if let Some(id) = &event.id {
-                self.event_ids.insert((name.clone(), id.clone()), stream.head);
+                let key = (name.clone(), id.clone());
+                let replaced = self.event_ids.insert(key.clone(), stream.head);
+                self.undo.event_ids.push((key, replaced));
             }
             let position = self.next_position();
             self.events.push(Event {
@@ -475,7 +491,7 @@ impl Scratch<'_> {
                 position,
                 id: event.id.clone(),
                 kind: event.kind.clone(),
-                time: event.time.unwrap_or(self.work.now),
+                time: event.time.unwrap_or(self.now),
                 correlation: event.correlation.clone(),
                 agent: event.agent.clone(),
                 source: event.source.clone(),
@@ -485,7 +501,7 @@ impl Scratch<'_> {
         }
         let first = if count == 0 { stream.head } else { first };
         if count > 0 {
-            self.change_stream(name, |s| *s = stream);
+            self.set_stream(name, stream);
         }
         Ok(Appended { first, count, existing })
     }
@@ -493,7 +509,7 @@ impl Scratch<'_> {
     /// Where an event id is in its stream. One that was trimmed is gone, also when that was earlier in this batch.
     fn event_sequence(&self, stream: &StreamName, id: &str, oldest: u64) -> Option<u64> {
         let key = (stream.clone(), id.to_owned());
-        let found = self.event_ids.get(&key).or_else(|| self.work.state.event_ids.get(&key)).copied();
+        let found = self.event_ids.get(&key).or_else(|| self.state.event_ids.get(&key)).copied();
         found.filter(|sequence| *sequence >= oldest)
     }
 
@@ -507,7 +523,7 @@ impl Scratch<'_> {
             return Err(Error::invalid(message).with_next(format!("trim before at most {}", stream.head + 1)).into());
         }
         if before > stream.oldest {
-            self.change_stream(name, |s| s.oldest = before);
+            self.set_stream(name, CurrentStream { oldest: before, ..stream });
         }
         Ok(())
     }

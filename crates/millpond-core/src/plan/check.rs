@@ -11,7 +11,7 @@ use crate::lease::LEASES;
 use crate::limits;
 use crate::name::RecordId;
 use crate::outcome::{Conflict, Expected, Found, Outcome};
-use crate::plan::apply::{Current, Refusal, Scratch};
+use crate::plan::apply::{Current, Refusal, Work};
 use crate::plan::lease::held;
 use crate::plan::state::{NamespaceHead, StoredReceipt};
 use crate::plan::touched::lease_record;
@@ -65,35 +65,35 @@ pub(super) fn id_age(id: CommitId, head: &NamespaceHead, now: Timestamp) -> Resu
 }
 
 /// One expectation of the commit, against the state before it.
-pub(super) fn expectation(scratch: &Scratch<'_>, index: usize, expectation: &Expectation) -> Result<(), Refusal> {
+pub(super) fn expectation(work: &Work, index: usize, expectation: &Expectation) -> Result<(), Refusal> {
     let found = match expectation {
-        Expectation::Absent(id) => match scratch.record(id) {
+        Expectation::Absent(id) => match work.record(id) {
             current @ Current::Live { .. } => current.found(),
             _ => return Ok(()),
         },
-        Expectation::Exists(id) => match scratch.record(id) {
+        Expectation::Exists(id) => match work.record(id) {
             Current::Live { .. } => return Ok(()),
             current => current.found(),
         },
-        Expectation::Revision(id, expected) => match scratch.record(id) {
+        Expectation::Revision(id, expected) => match work.record(id) {
             Current::Live { revision, .. } if revision == *expected => return Ok(()),
             current => current.found(),
         },
         Expectation::AtMost(id, pointer, most) => {
-            let current = scratch.record(id);
+            let current = work.record(id);
             if quota_used(id, pointer, current.value()?.as_ref())? <= *most {
                 return Ok(());
             }
             current.found()
         }
         Expectation::StreamAt(name, expected) => {
-            let stream = scratch.stream(name);
+            let stream = work.stream(name);
             if stream.head == *expected {
                 return Ok(());
             }
             Found::Stream { head: stream.head, sealed: stream.sealed }
         }
-        Expectation::Lease(lease, token) => match held(&scratch.record(&lease_record(lease)))? {
+        Expectation::Lease(lease, token) => match held(&work.record(&lease_record(lease)))? {
             Some(state) if state.token == *token => return Ok(()),
             Some(state) => Found::Lease { holder: state.holder.name, token: state.token, deadline: state.deadline },
             None => Found::NoLease,

@@ -8,7 +8,7 @@ use crate::json::Json;
 use crate::lease::LeaseState;
 use crate::name::Key;
 use crate::outcome::{Conflict, Expected, Found};
-use crate::plan::apply::{Current, Document, Refusal, Scratch};
+use crate::plan::apply::{Current, Document, Refusal, Work};
 use crate::plan::touched::lease_record;
 
 /// The lease a record holds, if it holds one.
@@ -25,7 +25,7 @@ fn micros(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX)
 }
 
-impl Scratch<'_> {
+impl Work {
     /// Applies one lease write and returns the record's revision after it.
     pub(super) fn lease_write(&mut self, write: &Write) -> Result<u64, Refusal> {
         match write {
@@ -33,16 +33,16 @@ impl Scratch<'_> {
             Write::Renew { lease, token, ttl } => {
                 let (before, mut state) = self.held_with(lease, *token)?;
                 // A renewal counts from now, and never shortens what was promised to outsiders by accident of clocks.
-                state.deadline = self.work.now.plus(*ttl);
+                state.deadline = self.now.plus(*ttl);
                 state.ttl_us = micros(*ttl);
                 self.put_lease(lease, &before, &state)
             }
             Write::Release { lease, token } => {
                 let (before, _) = self.held_with(lease, *token)?;
-                Ok(self.set(&lease_record(lease), &before, None))
+                Ok(self.set(&lease_record(lease), before.last_revision(), None))
             }
             Write::Break { lease } => match self.record(&lease_record(lease)) {
-                before @ Current::Live { .. } => Ok(self.set(&lease_record(lease), &before, None)),
+                before @ Current::Live { .. } => Ok(self.set(&lease_record(lease), before.last_revision(), None)),
                 _ => Ok(0),
             },
             Write::Put(..) | Write::Delete(_) | Write::Merge(..) => Ok(0),
@@ -52,22 +52,18 @@ impl Scratch<'_> {
     fn acquire(&mut self, acquire: &Acquire) -> Result<u64, Refusal> {
         let before = self.record(&lease_record(&acquire.lease));
         if let Some(state) = held(&before)? {
-            let free = state.deadline < self.work.now || acquire.dead == Some(state.token);
+            let free = state.deadline < self.now || acquire.dead == Some(state.token);
             if !free {
                 let found = Found::Lease { holder: state.holder.name, token: state.token, deadline: state.deadline };
                 return Err(Conflict { index: None, expected: Expected::LeaseFree(acquire.lease.clone()), found }.into());
             }
         }
-        let floor = || self.work.state.revision_floors.get(&lease_record(&acquire.lease).collection).copied().unwrap_or(0);
-        let token = 1 + match &before {
-            Current::Never => floor(),
-            Current::Live { revision, .. } | Current::Gone { revision, .. } => *revision,
-        };
+        let token = self.next_revision(&lease_record(&acquire.lease), before.last_revision());
         let state = LeaseState {
             holder: acquire.holder.clone(),
             token,
-            acquired_at: self.work.now,
-            deadline: self.work.now.plus(acquire.ttl),
+            acquired_at: self.now,
+            deadline: self.now.plus(acquire.ttl),
             ttl_us: micros(acquire.ttl),
             purpose: acquire.purpose.clone(),
         };
@@ -78,7 +74,7 @@ impl Scratch<'_> {
         let id = lease_record(lease);
         let json = Json::of(state)?;
         let fields = self.lease_fields(&id, &json)?;
-        Ok(self.set(&id, before, Some(Document::Text(json, fields))))
+        Ok(self.set(&id, before.last_revision(), Some(Document::Text(json, fields))))
     }
 
     fn held_with(&self, lease: &Key, token: u64) -> Result<(Current, LeaseState), Refusal> {
