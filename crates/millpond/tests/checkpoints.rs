@@ -45,6 +45,20 @@ async fn versions_are_dense_and_scopes_are_apart() {
 }
 
 #[tokio::test]
+async fn every_payload_comes_back() {
+    let checkpoints = pond().await.checkpoints();
+    let payloads = [json!(null), json!({}), json!(""), json!(1.5), json!({"payload": null, "version": 9, "chunks": 3})];
+    for payload in payloads {
+        let saved = checkpoints.save(run(), &payload).await.expect("saves");
+        let loaded = checkpoints.load(run(), saved.version).await.expect("reads").expect("is there");
+        assert_eq!((loaded.info, loaded.payload), (saved, Payload::Json(payload)));
+    }
+    let saved = checkpoints.save_new(run(), NewCheckpoint::bytes(Vec::new())).await.expect("saves");
+    let loaded = checkpoints.load(run(), saved.version).await.expect("reads").expect("is there");
+    assert_eq!(loaded.bytes().expect("bytes"), Vec::<u8>::new());
+}
+
+#[tokio::test]
 async fn a_save_is_one_row_and_needs_no_read() {
     let pond = pond().await;
     pond.checkpoints().save(run(), &"first").await.expect("saves");

@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millpond_core::{
-    Collection, Commit, Document, Error, Page, PageCursor, Query, Read, RecordId, Records, Result, Store, Timestamp, Versioned,
+    Collection, Commit, Document, Error, Json, Page, PageCursor, Query, Read, RecordId, Records, Result, Store, Timestamp,
+    Versioned, Write,
 };
 use serde::Serialize;
 
@@ -140,7 +141,7 @@ impl Checkpoints {
         };
         let key = model::key_of(scope, info.version);
         let mut part = follows.expectations(scope, now)?;
-        part = part.write(Records::put(&CheckpointRecord { payload: packed.inline, info: info.clone() })?);
+        part = part.write(put(&info, packed.inline)?);
         for (index, data) in (0u32..).zip(packed.chunks) {
             part = part.write(Records::put(&CheckpointChunk { checkpoint: key.clone(), index, data, extra: BTreeMap::new() })?);
         }
@@ -307,6 +308,15 @@ impl Checkpoints {
         }
         Err(too_busy(&name))
     }
+}
+
+/// The write of a checkpoint's record. The payload is moved into the document, not serialised once more.
+fn put(info: &CheckpointInfo, payload: Option<serde_json::Value>) -> Result<Write> {
+    let mut document = serde_json::to_value(info).map_err(|e| Error::invalid("cannot be written as JSON").with_source(e))?;
+    if let (serde_json::Value::Object(fields), Some(payload)) = (&mut document, payload) {
+        fields.insert("payload".to_owned(), payload);
+    }
+    Ok(Write::Put(heads::checkpoint_id(&info.scope, info.version)?, Json::from_value(&document)?))
 }
 
 fn no_version(scope: &str, version: i64) -> Error {

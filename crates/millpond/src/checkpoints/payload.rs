@@ -61,6 +61,8 @@ fn packed(kind: PayloadKind, bytes: &[u8], inline: Option<Value>) -> Result<Pack
 
 /// Puts a payload together again and verifies it.
 pub(super) fn unpack(info: &CheckpointInfo, inline: Option<Value>, chunks: &[String]) -> Result<Payload> {
+    // A payload that is null reads back as absent; only chunks stand in for one that is.
+    let inline = if info.chunks == 0 { inline.or(Some(Value::Null)) } else { inline };
     let payload = match (info.kind, inline) {
         (PayloadKind::Json, Some(value)) => {
             verify(info, value.to_string().as_bytes())?;
@@ -139,6 +141,7 @@ mod tests {
             NewCheckpoint::json(&serde_json::json!({"n": 1.5, "deep": [null, true]})).expect("json"),
             NewCheckpoint::json(&large).expect("json"),
             NewCheckpoint::bytes(vec![0, 255, 7]),
+            NewCheckpoint::bytes(Vec::new()),
             NewCheckpoint::bytes(bytes),
         ];
         for new in payloads {

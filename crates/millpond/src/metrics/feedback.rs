@@ -48,6 +48,7 @@ impl Document for Feedback {
         .index("author", FieldKind::Text)
         .index("at", FieldKind::Timestamp)
         .index_on(&["run", "at"])
+        .index_on(&["node", "at"])
         .index_on(&["kind", "at"])
         .create_only()
         .owned();
