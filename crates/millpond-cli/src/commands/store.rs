@@ -3,13 +3,23 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use millpond::{DigestOptions, Result};
+use millpond::{CollectionSpec, DigestOptions, Error, Result};
 use serde_json::json;
 
 use super::input;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Column, counted, value, values};
+
+const DECLARATION: &str = r#"The declaration as JSON; @FILE reads a file, - stdin. For example:
+
+{"name": "tenants", "version": 1,
+ "fields": [{"name": "plan", "path": "/plan", "kind": "text"},
+            {"name": "seats", "path": "/limits/seats", "kind": "integer"}],
+ "indexes": [["plan", "seats"]]}
+
+Kinds: text, integer, real, bool, timestamp, text_set. A path is a JSON pointer into the document. An index over several
+fields is equal on all but the last and ordered by the last."#;
 
 /// Commands on the store.
 #[derive(Debug, Subcommand)]
@@ -32,13 +42,27 @@ pub enum StoreCommand {
     },
     /// List collections
     Collections,
+    /// Declare a collection's fields, so that they can be asked; declarations only grow
+    Declare {
+        /// The declaration as JSON; @FILE reads a file, - stdin
+        #[arg(long_help = DECLARATION)]
+        declaration: String,
+    },
 }
 
 /// Runs one.
 pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
-    let pond = ctx.existing().await?;
+    let pond = match &command {
+        StoreCommand::Declare { .. } => ctx.open().await?,
+        _ => ctx.existing().await?,
+    };
     let store = pond.store();
     match command {
+        StoreCommand::Declare { declaration } => {
+            let spec = declared(&input::json(&declaration)?)?;
+            store.declare(std::slice::from_ref(&spec)).await?;
+            ctx.out.say(format_args!("{} is declared", spec.name), &value(&spec)?)?;
+        }
         StoreCommand::Info => {
             let engine = store.engine().info();
             let facts: serde_json::Map<_, _> = engine.facts.iter().map(|(k, v)| ((*k).to_owned(), v.as_str().into())).collect();
@@ -86,4 +110,13 @@ pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
         }
     }
     Ok(Exit::Ok)
+}
+
+fn declared(json: &serde_json::Value) -> Result<CollectionSpec> {
+    let spec: CollectionSpec = serde_json::from_value(json.clone())
+        .map_err(|e| Error::invalid("not a declaration").with_source(e).with_next("see: millpond store declare --help"))?;
+    if spec.owned {
+        return Err(Error::invalid("only Millpond's own domains own collections").with_next("leave \"owned\" out"));
+    }
+    Ok(spec)
 }

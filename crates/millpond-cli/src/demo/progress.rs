@@ -59,3 +59,10 @@ impl Progress {
         }
     }
 }
+
+// Also when a step failed: the error is not to stand behind half a bar.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

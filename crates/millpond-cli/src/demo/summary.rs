@@ -39,18 +39,19 @@ pub async fn print(ctx: &Context, pond: &Pond, state: &State) -> Result<()> {
 fn commands(ctx: &Context, state: &State) -> Vec<String> {
     let store = ctx.flags();
     let run = &state.run;
+    let letters = (state.counts.unreadable > 0).then(|| format!("dead-letters list --job {run}"));
     [
         format!("runs show {run}"),
         format!("events list --stream {}", millpond::Runs::stream(run)),
         "records query demo_terms --order occurrences --desc --limit 10".to_owned(),
         "records query demo_segments --limit 3".to_owned(),
-        format!("dead-letters list --job {run}"),
         format!("metrics nodes {}@{}", begin::WORKFLOW, state.version),
         format!("workflows get {}@{} --yaml", begin::WORKFLOW, state.version),
         format!("checkpoints list {}", begin::scope()),
         "store digest --content".to_owned(),
     ]
     .into_iter()
+    .chain(letters)
     .map(|c| format!("millpond{store} {c}"))
     .collect()
 }
