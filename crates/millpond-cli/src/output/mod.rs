@@ -57,7 +57,7 @@ pub fn write_moments(item: &mut Value, pointers: &[&str]) {
 /// Things as JSON.
 ///
 /// # Errors
-/// As [`value`].
+/// As [`value()`].
 pub fn values<T: Serialize>(things: impl IntoIterator<Item = T>) -> Result<Vec<Value>> {
     things.into_iter().map(|t| value(&t)).collect()
 }
@@ -70,10 +70,10 @@ pub fn write(text: &str) -> Result<()> {
     write_bytes(text.as_bytes())
 }
 
-/// Writes bytes to stdout, as [`write`] does.
+/// Writes bytes to stdout, as [`write()`] does.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -104,7 +104,7 @@ impl Out {
     /// A page of things, and the cursor of the next one.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn page(&self, columns: &[Column], items: &[Value], next: Option<String>, damaged: &[Damaged]) -> Result<()> {
         match self.format {
             Format::Table if items.is_empty() => crate::report::note("nothing found"),
@@ -130,7 +130,7 @@ impl Out {
     /// A page as the library answers it.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn found<T: Serialize>(&self, columns: &[Column], page: &Page<T>) -> Result<()> {
         self.page(columns, &values(&page.items)?, page.next.as_ref().map(ToString::to_string), &page.damaged)
     }
@@ -138,7 +138,7 @@ impl Out {
     /// A page whose moments are kept as integers; see [`write_moments`].
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn found_with_moments<T: Serialize>(&self, columns: &[Column], page: &Page<T>, moments: &[&str]) -> Result<()> {
         let mut items = values(&page.items)?;
         items.iter_mut().for_each(|i| write_moments(i, moments));
@@ -148,7 +148,7 @@ impl Out {
     /// One thing by key, or that it is not there.
     ///
     /// # Errors
-    /// `NotFound`, and as [`write`].
+    /// `NotFound`, and as [`write()`].
     pub fn one<T: Serialize>(&self, what: impl std::fmt::Display, thing: Option<&T>) -> Result<()> {
         match thing {
             Some(thing) => self.item(&value(thing)?),
@@ -159,7 +159,7 @@ impl Out {
     /// Whether something was there to be deleted.
     ///
     /// # Errors
-    /// `NotFound` when it was not, and as [`write`].
+    /// `NotFound` when it was not, and as [`write()`].
     pub fn deleted(&self, what: impl std::fmt::Display, was_there: bool) -> Result<()> {
         if !was_there {
             return Err(Error::not_found(format!("{what} does not exist")));
@@ -170,7 +170,7 @@ impl Out {
     /// A list that is whole.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn list(&self, columns: &[Column], items: &[Value]) -> Result<()> {
         self.page(columns, items, None, &[])
     }
@@ -178,7 +178,7 @@ impl Out {
     /// One thing, field by field.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn item(&self, item: &Value) -> Result<()> {
         match self.format {
             Format::Table => write_line(&table::fields(item)),
@@ -190,7 +190,7 @@ impl Out {
     /// One thing, which a person sees as this text.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn say(&self, text: impl std::fmt::Display, item: &Value) -> Result<()> {
         match self.format {
             Format::Table => write_line(&text.to_string()),
@@ -201,7 +201,7 @@ impl Out {
     /// One thing of a feed that goes on: always one line.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn line(&self, columns: &[Column], item: &Value) -> Result<()> {
         match self.format {
             Format::Table => write_line(&table::line(columns, item)),
