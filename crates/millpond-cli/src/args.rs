@@ -32,10 +32,17 @@ Start with: millpond demo";
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The store: a folder, sqlite:FILE or memory:
-    #[arg(long, global = true, env = "MILLPOND_STORE", default_value = DEFAULT_STORE, value_name = "URL")]
+    #[arg(long, global = true, env = "MILLPOND_STORE", hide_env_values = true, default_value = DEFAULT_STORE, value_name = "URL")]
     pub store: String,
     /// The namespace inside the store
-    #[arg(long, global = true, env = "MILLPOND_NAMESPACE", default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "MILLPOND_NAMESPACE",
+        hide_env_values = true,
+        default_value = "default",
+        value_name = "NAME"
+    )]
     pub namespace: String,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]

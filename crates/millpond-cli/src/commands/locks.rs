@@ -71,7 +71,7 @@ pub struct AcquireArgs {
     #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "0s")]
     wait: Duration,
     /// Who holds it, by name
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "someone")]
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "someone")]
     holder: String,
     /// What for
     #[arg(long, value_name = "TEXT")]

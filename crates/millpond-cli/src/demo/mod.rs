@@ -55,7 +55,7 @@ pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
     let ack = Ack::open(args.ack.as_deref())?;
     let pond = ctx.open().await?;
     begin::declare(pond.store()).await?;
-    let lease = lock(&pond).await?;
+    let lease = lock(ctx, &pond).await?;
     let result = under_lock(ctx, &pond, &lease, corpus, ack, args.fresh).await;
     // Whatever happened, the next demo need not wait. If the lock is lost already, there is nothing to give back.
     let released = pond.locks().release(&lease).await;
@@ -65,10 +65,10 @@ pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-async fn lock(pond: &Pond) -> Result<Lease> {
+async fn lock(ctx: &Context, pond: &Pond) -> Result<Lease> {
     let request = LockRequest::of(LOCK, LOCK_TTL).purpose("millpond demo");
     pond.locks().acquire(&request).await.map_err(|e| match e.as_conflict() {
-        Some(_) => e.with_next("wait until it is done, or see who it is: millpond locks info demo"),
+        Some(_) => e.with_next(format!("wait until it is done, or see who it is: millpond{} locks info {LOCK}", ctx.flags())),
         None => e,
     })
 }

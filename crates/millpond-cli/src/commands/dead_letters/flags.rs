@@ -60,7 +60,7 @@ pub enum DeadLettersCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
         /// Who does it
-        #[arg(long, value_name = "NAME", env = "USER", default_value = "someone")]
+        #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "someone")]
         by: String,
     },
     /// Numbers over all letters, or those of one job
@@ -242,7 +242,7 @@ pub struct ClaimArgs {
     #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "5m")]
     pub(super) visibility: Duration,
     /// Whose hands
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "someone")]
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "someone")]
     pub(super) by: String,
 }
 
