@@ -89,6 +89,27 @@ async fn writers_that_race_leave_no_gap() {
     assert_eq!(versions(&pond, &run()).await, (1..=40).rev().collect::<Vec<i64>>());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_savers_of_one_process_all_get_their_turn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pond = millpond::open(folder.path().to_str().expect("text")).await.expect("opens");
+    let saves = (0..400).map(|n| {
+        let pond = pond.clone();
+        tokio::spawn(async move {
+            if n % 2 == 0 {
+                return pond.checkpoints().save(run(), &n).await.map(|_| ());
+            }
+            let mut unit = pond.unit();
+            unit.checkpoints(run()).save(&n);
+            unit.commit().await.map(|_| ())
+        })
+    });
+    for save in saves.collect::<Vec<_>>() {
+        save.await.expect("joins").expect("saves");
+    }
+    assert_eq!(versions(&pond, &run()).await, (1..=400).rev().collect::<Vec<i64>>());
+}
+
 #[tokio::test]
 async fn a_version_is_never_used_twice() {
     let (pond, scope) = (pond().await, run());

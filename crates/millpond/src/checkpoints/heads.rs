@@ -8,7 +8,7 @@
 //! that never had one, or holding the number that comes next after all were deleted.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use millpond_core::{Commit, Document, Expectation, Expected, Query, Read, RecordId, Records, Result, Store, Timestamp, Write};
 
@@ -19,16 +19,35 @@ const REMEMBERED: usize = 10_000;
 
 /// The newest version this handle saw in each scope. A hint: the store checks it in every commit.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Mutex<HashMap<String, i64>>);
+pub(crate) struct Heads {
+    newest: Mutex<HashMap<String, i64>>,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Whose turn it is to save into a scope, among those of this process that met a conflict. Holding it is no promise:
+/// others may still save first, but not all of them at once, time and again.
+pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 impl Heads {
+    /// Waits for a turn. A saver that meets no conflict needs none. Take one at a time.
+    pub(super) async fn turn(&self, scope: &str) -> Turn {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() >= REMEMBERED {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            Arc::clone(turns.entry(scope.to_owned()).or_default())
+        };
+        turn.lock_owned().await
+    }
+
     fn get(&self, scope: &str) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(scope).copied()
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).get(scope).copied()
     }
 
     /// Remembers a version that was seen to exist. An older one never replaces a newer one.
     pub(super) fn saw(&self, scope: &str, version: i64) {
-        let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heads = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if heads.len() >= REMEMBERED && !heads.contains_key(scope) {
             heads.clear();
         }
@@ -37,7 +56,7 @@ impl Heads {
     }
 
     pub(super) fn forget(&self, scope: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
     }
 }
 

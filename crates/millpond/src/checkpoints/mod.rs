@@ -24,7 +24,7 @@ use millpond_core::{
 };
 use serde::Serialize;
 
-pub(crate) use heads::{Follows, Heads, outdated};
+pub(crate) use heads::{Follows, Heads, Turn, outdated};
 pub use model::{
     Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, NewCheckpoint, Payload, PayloadKind, Scope,
 };
@@ -88,11 +88,15 @@ impl Checkpoints {
 
     async fn save_from(&self, scope: &Scope, new: &NewCheckpoint, origin: Origin) -> Result<CheckpointInfo> {
         let scope = scope.name();
+        let mut turn = None;
         for _ in 0..TRIES {
             let follows = heads::follows(&self.store, &self.heads, &scope).await?;
             let (info, part) = self.draft(&scope, follows, new, origin)?;
             if let Some(info) = self.commit(info, part).await? {
                 return Ok(info);
+            }
+            if turn.is_none() {
+                turn = Some(self.turn(&scope).await);
             }
         }
         Err(too_busy(&scope))
@@ -156,6 +160,11 @@ impl Checkpoints {
     /// Remembers that a version exists, after a commit that saved it.
     pub(crate) fn saw(&self, scope: &str, version: i64) {
         self.heads.saw(scope, version);
+    }
+
+    /// Waits for a turn to save into a scope, after a conflict.
+    pub(crate) async fn turn(&self, scope: &str) -> Turn {
+        self.heads.turn(scope).await
     }
 
     /// Forgets which version is the newest, after a commit was refused over it.

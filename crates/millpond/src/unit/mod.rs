@@ -29,7 +29,7 @@ pub use parts::{UnitCheckpoints, UnitEvents, UnitMetrics, UnitRuns};
 use parts::Part;
 
 use crate::Pond;
-use crate::checkpoints::{Follows, Origin, outdated};
+use crate::checkpoints::{Follows, Origin, Turn, outdated};
 use crate::metrics::is_counted;
 
 /// How often a unit is put together again because somebody else saved a checkpoint in between.
@@ -176,6 +176,7 @@ impl Unit {
             receipt.replayed = true;
             return Ok(receipt);
         }
+        let mut turn: Option<(String, Turn)> = None;
         for _ in 0..TRIES {
             let Assembled { commit, saves, facts } = self.assemble().await?;
             let error = match self.pond.store().commit(commit).await {
@@ -193,7 +194,14 @@ impl Unit {
                 continue;
             }
             match outdated(&error) {
-                Some(scope) if saves.iter().any(|(s, _)| *s == scope) => self.pond.checkpoints().forget(&scope),
+                Some(scope) if saves.iter().any(|(s, _)| *s == scope) => {
+                    self.pond.checkpoints().forget(&scope);
+                    if turn.as_ref().is_none_or(|(of, _)| *of != scope) {
+                        // The one held is given back first: two units over the same scopes must not wait for each other.
+                        drop(turn.take());
+                        turn = Some((scope.clone(), self.pond.checkpoints().turn(&scope).await));
+                    }
+                }
                 _ => return Err(crate::runs::explain(error)),
             }
         }
