@@ -64,7 +64,8 @@ impl Clause {
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::Failure(format!($($message)+)));
         }
     };

@@ -3,6 +3,8 @@
 //! The table engine × clause is `golden/broken.txt`. `UPDATE_GOLDEN=1 cargo test -p millpond-conformance --test broken`
 //! writes it anew; look at what changed before you keep it.
 
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +18,9 @@ const AT_ONCE: usize = 24;
 
 /// A hang counts as caught; nothing honest takes this long on an engine in memory.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Clauses that no engine can break, because what they ask is decided before a commit reaches one.
+const UNTESTED: [&str; 1] = ["limits::leases"];
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/broken.txt")
@@ -64,6 +69,10 @@ async fn every_broken_engine_fails_exactly_its_own_clauses() {
     let expected = std::fs::read_to_string(golden()).unwrap();
     let (found, expected): (Vec<&str>, Vec<&str>) = (found.lines().collect(), expected.lines().collect());
     assert_eq!(found, expected, "the table of engines and clauses changed; see the head of this file");
+    for clause in Suite::of_engine().clauses() {
+        let caught = found.iter().any(|line| line.trim_start() == clause.title());
+        assert!(caught || UNTESTED.contains(&clause.title().as_str()), "no broken engine fails {}", clause.title());
+    }
     for (line, next) in found.iter().zip(found.iter().skip(1).chain([&""])) {
         assert!(line.starts_with(' ') || next.starts_with(' '), "no clause catches the engine {line:?}");
     }

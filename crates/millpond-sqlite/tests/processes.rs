@@ -4,6 +4,8 @@
 //! The children are this test program again: the parent starts it with the name of the child's test and a variable
 //! that says where the file is.
 
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;

@@ -19,6 +19,7 @@ pub(super) fn all() -> Vec<BrokenEngine> {
         BrokenEngine::new("stream-gap", "a refused append has used a sequence up", StreamGap),
         BrokenEngine::new("twice-told-event", "event ids are not looked up", TwiceToldEvent),
         BrokenEngine::new("forgotten-receipt", "receipts are not kept", ForgottenReceipt),
+        BrokenEngine::new("own-ids", "commits are kept under ids of the engine's own", OwnIds),
         BrokenEngine::new("lost-merge", "merges are worked out before the lock is taken", LostMerge),
         BrokenEngine::new("anonymous", "who changed a record is not kept", Anonymous),
         BrokenEngine::new("undeclared", "declarations are not looked at when a commit is decided", Undeclared),
@@ -91,7 +92,8 @@ impl Steps for LeakyRefusal {
             let position = Position(data.head.position.0 + 1);
             let revision = data.records.get(id).map_or(0, |r| r.revision) + 1;
             let (time, by) = (data.head.time, prepared.commit().by.clone());
-            data.records.insert(id.clone(), StoredRecord { revision, position, time, by, document: Some(json.clone()) });
+            data.records
+                .insert(id.clone(), StoredRecord { revision, position, time, by, document: Some(json.clone()), first: None });
             data.head.position = position;
         }
     }
@@ -129,6 +131,20 @@ struct ForgottenReceipt;
 impl Steps for ForgottenReceipt {
     fn remembers(&self, _: &StoredReceipt) -> bool {
         false
+    }
+}
+
+#[derive(Debug, Default)]
+struct OwnIds;
+
+impl Steps for OwnIds {
+    fn batch(&self, batch: Vec<PreparedCommit>, catalog: &Catalog, host: &dyn Host) -> Vec<PreparedCommit> {
+        let renamed = |prepared: PreparedCommit| {
+            let mut commit = prepared.commit().clone();
+            commit.id = None;
+            commit.prepare(host, catalog).unwrap_or(prepared)
+        };
+        batch.into_iter().map(renamed).collect()
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) fn all() -> Vec<BrokenEngine> {
         BrokenEngine::new("late-commit", "of commits under way at once, one is seen after a later one", LateCommit::default()),
         BrokenEngine::new("silent-skip", "a cursor before something forgotten skips it in silence", SilentSkip),
         BrokenEngine::new("missing-deletes", "a feed of records leaves deletes out", MissingDeletes),
+        BrokenEngine::new("endless-page", "a page of a feed holds everything there is", EndlessPage),
+        BrokenEngine::new("repeating-feed", "a feed shows the change at its cursor again", RepeatingFeed),
+        BrokenEngine::new("feed-by-key", "a feed of records is in the order of keys", FeedByKey),
         BrokenEngine::new("deaf", "no hint ever comes", Deaf),
     ]
 }
@@ -82,5 +85,38 @@ struct Deaf;
 impl Steps for Deaf {
     fn hints(&self) -> bool {
         false
+    }
+}
+
+#[derive(Debug, Default)]
+struct EndlessPage;
+
+impl Steps for EndlessPage {
+    fn feed_limit(&self, _: usize) -> usize {
+        usize::MAX
+    }
+}
+
+#[derive(Debug, Default)]
+struct RepeatingFeed;
+
+impl Steps for RepeatingFeed {
+    fn change_beyond(&self, change: Position, after: Position) -> bool {
+        change >= after
+    }
+}
+
+#[derive(Debug, Default)]
+struct FeedByKey;
+
+impl Steps for FeedByKey {
+    fn feed(&self, changes: &mut Vec<Change>) {
+        let key = |c: &Change| match c {
+            Change::Record(r) => r.key.to_string(),
+            Change::Deleted(d) => d.key.to_string(),
+            // Events stay where they are: the sort is stable, and they come without records.
+            Change::Event(_) => String::new(),
+        };
+        changes.sort_by_key(key);
     }
 }

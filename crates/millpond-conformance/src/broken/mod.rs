@@ -7,6 +7,7 @@ mod commits;
 mod feeds;
 mod queries;
 mod stores;
+mod writes;
 
 use std::sync::Arc;
 
@@ -35,6 +36,6 @@ impl BrokenEngine {
 
     /// Every broken engine.
     pub fn all() -> Vec<Self> {
-        [commits::all(), stores::all(), queries::all(), feeds::all()].concat()
+        [commits::all(), writes::all(), stores::all(), queries::all(), feeds::all()].concat()
     }
 }

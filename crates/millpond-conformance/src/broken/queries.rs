@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
-use millpond_core::{FieldValue, Filter, Query, Scalar};
+use millpond_core::{
+    Direction, Event, EventFilter, EventGroup, FieldValue, Filter, Group, Position, Query, Scalar, StreamSelect,
+};
 
 use super::BrokenEngine;
 use crate::reference::{Honest, Row, Steps};
@@ -17,6 +19,17 @@ pub(super) fn all() -> Vec<BrokenEngine> {
         BrokenEngine::new("utf16-order", "text is ordered by UTF-16 code units", Utf16Order),
         BrokenEngine::new("float-integers", "integers are compared as floats", FloatIntegers),
         BrokenEngine::new("closed-range", "a range takes its upper end, too", ClosedRange),
+        BrokenEngine::new("ghost-count", "a count finds tombstones, too", GhostCount),
+        BrokenEngine::new("null-groups", "records without the field are in no group", NullGroups),
+        BrokenEngine::new("null-agents", "events without an agent are in no group", NullAgents),
+        BrokenEngine::new("like-streams", "a prefix of streams is SQL's LIKE, unescaped", LikeStreams),
+        BrokenEngine::new(
+            "overlapping-events",
+            "a page of events begins with the event the last one ended with",
+            OverlappingEvents,
+        ),
+        BrokenEngine::new("few-parameters", "of the values of one filter the first 999 count", FewParameters),
+        BrokenEngine::new("small-sets", "of a set the first 100 values are found", SmallSets),
         BrokenEngine::new("silent-list", "streams are listed as if there were none", SilentList),
     ]
 }
@@ -131,5 +144,82 @@ struct SilentList;
 impl Steps for SilentList {
     fn lists_streams(&self) -> bool {
         false
+    }
+}
+
+#[derive(Debug, Default)]
+struct GhostCount;
+
+impl Steps for GhostCount {
+    fn counted(&self, records: u64, tombstones: u64) -> u64 {
+        records + tombstones
+    }
+}
+
+#[derive(Debug, Default)]
+struct NullGroups;
+
+impl Steps for NullGroups {
+    fn groups(&self, groups: &mut Vec<Group>) {
+        groups.retain(|g| g.value.is_some());
+    }
+}
+
+#[derive(Debug, Default)]
+struct NullAgents;
+
+impl Steps for NullAgents {
+    fn event_groups(&self, groups: &mut Vec<EventGroup>) {
+        groups.retain(|g| g.value.is_some());
+    }
+}
+
+#[derive(Debug, Default)]
+struct LikeStreams;
+
+impl Steps for LikeStreams {
+    fn takes_event(&self, filter: &EventFilter, event: &Event) -> bool {
+        let Some(StreamSelect::Prefix(prefix)) = &filter.stream else { return filter.takes(event) };
+        let chars = |s: &str| s.chars().collect::<Vec<_>>();
+        like(&chars(&format!("{prefix}%")), &chars(event.stream.as_str()))
+            && EventFilter { stream: None, ..filter.clone() }.takes(event)
+    }
+}
+
+#[derive(Debug, Default)]
+struct OverlappingEvents;
+
+impl Steps for OverlappingEvents {
+    fn event_beyond(&self, event: Position, after: Position, direction: Direction) -> bool {
+        match direction {
+            Direction::Ascending => event >= after,
+            Direction::Descending => event <= after,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct FewParameters;
+
+impl Steps for FewParameters {
+    fn takes(&self, filter: &Filter, value: &FieldValue) -> bool {
+        match filter {
+            Filter::OneOf(field, values) => {
+                Honest.takes(&Filter::OneOf(field.clone(), values.iter().take(999).cloned().collect()), value)
+            }
+            other => Honest.takes(other, value),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct SmallSets;
+
+impl Steps for SmallSets {
+    fn takes(&self, filter: &Filter, value: &FieldValue) -> bool {
+        match value {
+            FieldValue::Set(values) => Honest.takes(filter, &FieldValue::Set(values.iter().take(100).cloned().collect())),
+            other => Honest.takes(filter, other),
+        }
     }
 }

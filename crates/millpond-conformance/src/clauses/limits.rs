@@ -48,7 +48,10 @@ async fn names(ground: Arc<Ground>) -> Verdict {
     let store = ground.store().await?;
     let (fits, over) = ("n".repeat(limits::NAME_BYTES), "n".repeat(limits::NAME_BYTES + 1));
     store.commit(put("notes", &fits, &json!(1))?.append(&fits, event("x", 1)?)?).await?;
+    let other = format!("{}o", "n".repeat(limits::NAME_BYTES - 1));
+    store.commit(put("notes", &other, &json!(2))?.append(&other, event("x", 2)?)?.append(&other, event("x", 3)?)?).await?;
     ensure_eq!(value(&store, "notes", &fits).await?, Some(json!(1)), "the record under the longest key");
+    ensure_eq!(value(&store, "notes", &other).await?, Some(json!(2)), "the record under a key that differs in its last byte");
     ensure_eq!(store.stream(&fits).await?.map(|s| s.head), Some(1), "the stream with the longest name");
     too_much(&store, put("notes", &over, &json!(1)), "2048", "2049").await?;
     too_much(&store, Commit::new().append(&over, event("x", 1)?), "2048", "2049").await?;
@@ -205,9 +208,13 @@ async fn declarations(ground: Arc<Ground>) -> Verdict {
 async fn reads(ground: Arc<Ground>) -> Verdict {
     let store = ground.store().await?;
     store.commit(put("notes", "a", &json!(1))?).await?;
-    let many = |n: usize| Filter::OneOf("key".to_owned(), (0..n).map(|i| Scalar::from(format!("k{i}"))).collect());
+    // The one that is there is the last.
+    let many = |n: usize| {
+        let values = (1..n).map(|i| format!("k{i}")).chain(["a".to_owned()]);
+        Filter::OneOf("key".to_owned(), values.map(Scalar::from).collect())
+    };
     let query = |n: usize| Ok::<_, millpond::Error>(Query::new("notes")?.filter(many(n)));
-    ensure_eq!(store.count(query(limits::ONE_OF_VALUES)?).await?, 0, "a filter with 1,024 values");
+    ensure_eq!(store.count(query(limits::ONE_OF_VALUES)?).await?, 1, "what the last of 1,024 values takes");
     let text = refused(store.count(query(limits::ONE_OF_VALUES + 1)?).await, ErrorKind::Invalid, "1,025 values")?;
     ensure!(text.contains("1025") && text.contains("1024"), "the refusal does not name limit and found: {text}");
     for limit in [0, limits::PAGE_ROWS + 1] {

@@ -24,6 +24,8 @@ pub struct StoredRecord {
     pub by: Option<String>,
     /// The document; `None` is a tombstone.
     pub document: Option<Json>,
+    /// The document it was first created with; only broken engines ask.
+    pub first: Option<Json>,
 }
 
 impl StoredRecord {
@@ -144,7 +146,7 @@ impl NamespaceData {
 
     /// The declared fields of a document, taken out anew each time.
     pub(super) fn fields(&self, id: &RecordId, stored: &StoredRecord, steps: &dyn Steps) -> Result<Vec<FieldValue>> {
-        let (Some(spec), Some(document)) = (self.catalog.get(id.collection.as_str()), &stored.document) else {
+        let (Some(spec), Some(document)) = (self.catalog.get(id.collection.as_str()), steps.indexed(stored)) else {
             return Ok(Vec::new());
         };
         let declared = self.declared_at.get(&id.collection).copied().unwrap_or_default();
@@ -155,14 +157,15 @@ impl NamespaceData {
     }
 
     /// Everything a plan asks for.
-    pub fn load(&self, touched: &Touched) -> State {
+    pub fn load(&self, touched: &Touched, steps: &dyn Steps) -> State {
         let mut revision_floors = HashMap::new();
         for name in touched.collections() {
             if let Some((name, (floor, _))) = self.purged.get_key_value(name) {
                 revision_floors.insert(name.clone(), *floor);
             }
         }
-        let records = touched.records.keys().filter_map(|id| Some((id.clone(), record_state(self.records.get(id)?))));
+        let stored = |id: &RecordId| self.records.get(&steps.place_of(id));
+        let records = touched.records.keys().filter_map(|id| Some((id.clone(), record_state(stored(id)?))));
         let streams = touched.streams.iter().filter_map(|name| {
             let s = self.streams.get(name)?;
             Some((name.clone(), StreamState { head: s.head, oldest: s.oldest, sealed: s.sealed, handle: 0 }))
@@ -187,14 +190,11 @@ impl NamespaceData {
     /// Applies a plan's changes. They are final: no rule is looked at any more.
     pub fn apply(&mut self, mutations: Mutations, steps: &dyn Steps) {
         for r in mutations.records {
-            let stored = StoredRecord {
-                revision: r.revision,
-                position: r.position,
-                time: r.time,
-                by: r.by,
-                document: r.after.map(|(json, _)| json),
-            };
-            self.records.insert(r.record, stored);
+            let place = steps.place_of(&r.record);
+            let document = r.after.map(|(json, _)| json);
+            let first = self.records.get(&place).and_then(|s| s.first.clone()).or_else(|| document.clone());
+            let stored = StoredRecord { revision: r.revision, position: r.position, time: r.time, by: r.by, document, first };
+            self.records.insert(place, stored);
         }
         for e in mutations.events {
             let stream = self.streams.entry(e.event.stream.clone()).or_default();
@@ -207,13 +207,14 @@ impl NamespaceData {
             let kept = stream.events.split_off(&s.oldest);
             let trimmed = std::mem::replace(&mut stream.events, kept);
             stream.trimmed = trimmed.values().map(|e| e.position).fold(stream.trimmed, Position::max);
+            stream.head = steps.head_of(stream);
         }
         for receipt in mutations.receipts {
             if steps.remembers(&receipt) {
                 self.receipts.insert(receipt.receipt.id, receipt);
             }
         }
-        let position = self.head.position.max(mutations.namespace.position);
+        let position = steps.position_after(self.head.position, mutations.namespace.position);
         self.head = NamespaceHead { position, ..mutations.namespace };
     }
 
@@ -222,7 +223,7 @@ impl NamespaceData {
             self.catalog.iter().map(|s| (s.name.clone(), CollectionSpec::clone(s))).collect();
         for spec in specs {
             spec.check()?;
-            if let Some(old) = declared.get(&spec.name) {
+            if let (Some(old), true) = (declared.get(&spec.name), steps.checks_declarations()) {
                 spec.check_follows(old)?;
             }
             for (id, stored) in self.records.iter().filter(|(id, _)| id.collection == spec.name) {
@@ -240,6 +241,7 @@ impl NamespaceData {
     }
 
     pub(super) fn purge(&mut self, before: Timestamp, steps: &dyn Steps) -> Purged {
+        let before = steps.purges_before(before);
         let (receipts, tombstones) = (self.receipts.len(), self.records.len());
         // An id has millisecond resolution, so the floor has too: what is refused is what was forgotten.
         let floor = Timestamp::from_micros(before.as_micros().div_euclid(1_000) * 1_000);

@@ -22,8 +22,9 @@ pub(super) fn page(data: &NamespaceData, request: &FeedRequest, steps: &dyn Step
             .with_next("start again from the oldest"));
         }
     }
-    let mut changes = changes(data, &request.selector)?;
-    changes.retain(|c| c.position() > after);
+    let mut changes = changes(data, &request.selector, steps)?;
+    let limit = steps.feed_limit(request.limit);
+    changes.retain(|c| steps.change_beyond(c.position(), after));
     changes.sort_by_key(Change::position);
     steps.feed(&mut changes);
     let head = data.head.position;
@@ -33,7 +34,7 @@ pub(super) fn page(data: &NamespaceData, request: &FeedRequest, steps: &dyn Step
         let position = change.position();
         bytes += size(&change);
         shown.push(change);
-        if shown.len() == request.limit || bytes >= limits::PAGE_BYTES {
+        if shown.len() == limit || bytes >= limits::PAGE_BYTES {
             // A page that happens to end with the last change has shown everything up to the head.
             next = if shown.len() < total { position } else { next };
             break;
@@ -69,11 +70,11 @@ fn selects(filter: &EventFilter, name: &StreamName) -> bool {
     }
 }
 
-fn changes(data: &NamespaceData, selector: &Selector) -> Result<Vec<Change>> {
+fn changes(data: &NamespaceData, selector: &Selector, steps: &dyn Steps) -> Result<Vec<Change>> {
     match selector {
         Selector::Events(filter) => {
             filter.check()?;
-            Ok(streams::taken(data, filter).into_iter().cloned().map(Change::Event).collect())
+            Ok(streams::taken(data, filter, steps).into_iter().cloned().map(Change::Event).collect())
         }
         Selector::Records { collection, key_prefix } => {
             let matching = data

@@ -30,7 +30,7 @@ use millpond_core::{
 use tokio::sync::watch;
 
 use crate::Place;
-pub(crate) use data::{NamespaceData, StoredRecord};
+pub(crate) use data::{NamespaceData, StoredRecord, StreamData};
 pub(crate) use records::Row;
 pub(crate) use steps::{Honest, Steps};
 
@@ -101,6 +101,9 @@ impl ReferenceEngine {
 
     fn with<T>(&self, namespace: &Namespace, work: impl FnOnce(&mut NamespaceData) -> Result<T>) -> Result<T> {
         let mut namespaces = self.lock();
+        if self.steps().makes_by_use() && !namespaces.contains_key(namespace) {
+            namespaces.insert(namespace.clone(), NamespaceData::new("by-use".to_owned(), self.place.host.now()));
+        }
         let data = namespaces
             .get_mut(namespace)
             .ok_or_else(|| Error::not_found(format!("namespace {:?} does not exist", namespace.as_str())))?;
@@ -114,7 +117,7 @@ impl ReferenceEngine {
     fn answer(&self, data: &NamespaceData, read: Read) -> Result<Answer> {
         let steps = self.steps();
         Ok(match read {
-            Read::Get(id) => Answer::Record(data.live(&id).map(|r| r.record(&id))),
+            Read::Get(id) => Answer::Record(data.live(&steps.place_of(&id)).map(|r| r.record(&id))),
             Read::Query(query) => Answer::Page(records::page(data, &query, steps)?),
             Read::Count(query) => Answer::Count(records::count(data, &query, steps)?),
             Read::GroupBy { query, field, bucket, measure } => {
@@ -124,8 +127,9 @@ impl ReferenceEngine {
             Read::Streams { prefix, after, limit } => {
                 Answer::Streams(streams::list(data, &prefix, after.as_ref(), limit, steps)?)
             }
-            Read::Events(query) => Answer::Events(streams::page(data, &query)?),
-            Read::EventGroups { filter, by, limit } => Answer::EventGroups(streams::groups(data, &filter, by, limit)?),
+            Read::Events(query) => Answer::Events(streams::page(data, &query, steps)?),
+            Read::EventGroups { filter, by, limit } => Answer::EventGroups(streams::groups(data, &filter, by, limit, steps)?),
+            Read::Collections if !steps.lists_collections() => Answer::Collections(Vec::new()),
             Read::Collections => Answer::Collections(collections(data)),
         })
     }
@@ -167,7 +171,7 @@ impl Engine for ReferenceEngine {
 
     async fn create_namespace(&self, namespace: &Namespace) -> Result<NamespaceInfo> {
         let mut namespaces = self.lock();
-        if namespaces.contains_key(namespace) {
+        if namespaces.contains_key(namespace) && self.steps().refuses_to_make_again() {
             return Err(Error::conflict(format!("namespace {:?} exists already", namespace.as_str())));
         }
         let fresh = uuid_v7(&*self.place.host).to_string();
@@ -216,10 +220,10 @@ impl Engine for ReferenceEngine {
         let batch = steps.batch(batch, &catalog, &*self.place.host);
         let touched = Touched::of(&batch);
         let reserved = self.with(namespace, |data| Ok(steps.reserve(data, &batch)))?;
-        let early = self.with(namespace, |data| Ok(steps.loads_early(&batch).then(|| data.load(&touched))))?;
+        let early = self.with(namespace, |data| Ok(steps.loads_early(&batch).then(|| data.load(&touched, steps))))?;
         steps.pause(&batch).await;
         let outcomes = self.with(namespace, |data| {
-            let mut state = early.unwrap_or_else(|| data.load(&touched));
+            let mut state = early.unwrap_or_else(|| data.load(&touched, steps));
             steps.loaded(&mut state, reserved);
             let mut plan = plan(&batch, state, now);
             steps.planned(&batch, &mut plan, data);
@@ -236,7 +240,10 @@ impl Engine for ReferenceEngine {
 
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
         if self.steps().one_snapshot() {
-            return self.with(namespace, |data| reads.into_iter().map(|read| self.answer(data, read)).collect());
+            let answer = |data: &mut NamespaceData| reads.into_iter().map(|read| self.answer(data, read)).collect();
+            let mut answers: Vec<Answer> = self.with(namespace, answer)?;
+            self.steps().answers(&mut answers);
+            return Ok(answers);
         }
         let mut answers = Vec::with_capacity(reads.len());
         for read in reads {

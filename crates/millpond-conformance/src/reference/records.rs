@@ -118,7 +118,8 @@ pub(super) fn page(data: &NamespaceData, query: &Query, steps: &dyn Steps) -> Re
 /// How many records the filters take.
 pub(super) fn count(data: &NamespaceData, query: &Query, steps: &dyn Steps) -> Result<u64> {
     let query = Query { after: None, ..query.clone() };
-    Ok(rows(data, &query, steps)?.len() as u64)
+    let gone = data.records.iter().filter(|(id, stored)| id.collection == query.collection && stored.document.is_none());
+    Ok(steps.counted(rows(data, &query, steps)?.len() as u64, gone.count() as u64))
 }
 
 /// Groups of the records the filters take.
@@ -151,6 +152,7 @@ pub(super) fn group_by(
         add(&mut groups[at], measured)?;
     }
     groups.sort_by(|a, b| compare(a.value.as_ref(), b.value.as_ref()));
+    steps.groups(&mut groups);
     groups.truncate(query.limit);
     Ok(groups)
 }

@@ -5,9 +5,12 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use millpond_core::plan::{Plan, State, StoredReceipt};
-use millpond_core::{Catalog, Change, FieldValue, Filter, Host, Namespace, Position, PreparedCommit, Query, Scalar};
+use millpond_core::{
+    Answer, Catalog, Change, Direction, Event, EventFilter, EventGroup, FieldValue, Filter, Group, Host, Json, Namespace,
+    Position, PreparedCommit, Query, RecordId, Scalar, Timestamp,
+};
 
-use super::data::NamespaceData;
+use super::data::{NamespaceData, StoredRecord, StreamData};
 use super::records::{self, Row};
 
 /// Where engines go wrong, a method for each place. An engine that overrides one differs in one rule.
@@ -45,6 +48,34 @@ pub trait Steps: Debug + Send + Sync {
         true
     }
 
+    /// Where a record is kept: under its own name.
+    fn place_of(&self, id: &RecordId) -> RecordId {
+        id.clone()
+    }
+
+    /// The head a stream is left with.
+    fn head_of(&self, stream: &StreamData) -> u64 {
+        stream.head
+    }
+
+    /// The last position of a batch, as it is remembered.
+    fn position_after(&self, _before: Position, after: Position) -> Position {
+        after
+    }
+
+    /// The answers of one call.
+    fn answers(&self, _answers: &mut Vec<Answer>) {}
+
+    /// The document that index fields are taken from.
+    fn indexed<'d>(&self, stored: &'d StoredRecord) -> Option<&'d Json> {
+        stored.document.as_ref()
+    }
+
+    /// The moment up to which a purge forgets.
+    fn purges_before(&self, before: Timestamp) -> Timestamp {
+        before
+    }
+
     /// Whether a receipt is kept.
     fn remembers(&self, _receipt: &StoredReceipt) -> bool {
         true
@@ -58,6 +89,35 @@ pub trait Steps: Debug + Send + Sync {
     /// Whether a purge remembers the revisions, positions and ids it forgets.
     fn raises_floors(&self) -> bool {
         true
+    }
+
+    /// Whether a declaration is held against the one before it.
+    fn checks_declarations(&self) -> bool {
+        true
+    }
+
+    /// How many records a count finds, given those it should and the tombstones of the collection.
+    fn counted(&self, records: u64, _tombstones: u64) -> u64 {
+        records
+    }
+
+    /// The groups of records.
+    fn groups(&self, _groups: &mut Vec<Group>) {}
+
+    /// The groups of events.
+    fn event_groups(&self, _groups: &mut Vec<EventGroup>) {}
+
+    /// Whether a filter takes an event.
+    fn takes_event(&self, filter: &EventFilter, event: &Event) -> bool {
+        filter.takes(event)
+    }
+
+    /// Whether an event lies beyond a position in a direction.
+    fn event_beyond(&self, event: Position, after: Position, direction: Direction) -> bool {
+        match direction {
+            Direction::Ascending => event > after,
+            Direction::Descending => event < after,
+        }
     }
 
     /// Whether a value meets a condition.
@@ -78,6 +138,16 @@ pub trait Steps: Debug + Send + Sync {
         by_value_and_key == Ordering::Greater
     }
 
+    /// Whether a change comes after a cursor.
+    fn change_beyond(&self, change: Position, after: Position) -> bool {
+        change > after
+    }
+
+    /// How many changes a page of a feed holds at most.
+    fn feed_limit(&self, asked: usize) -> usize {
+        asked
+    }
+
     /// The changes after a cursor, before they are cut into a page.
     fn feed(&self, _changes: &mut Vec<Change>) {}
 
@@ -94,6 +164,21 @@ pub trait Steps: Debug + Send + Sync {
     /// Whether streams are listed.
     fn lists_streams(&self) -> bool {
         true
+    }
+
+    /// Whether collections are listed.
+    fn lists_collections(&self) -> bool {
+        true
+    }
+
+    /// Whether making a namespace that exists is refused.
+    fn refuses_to_make_again(&self) -> bool {
+        true
+    }
+
+    /// Whether a namespace that does not exist comes into being by a read or a commit.
+    fn makes_by_use(&self) -> bool {
+        false
     }
 
     /// Whether deleting a namespace asks for its store id.

@@ -10,9 +10,9 @@ use super::data::NamespaceData;
 use super::steps::Steps;
 
 /// Every event a filter takes, oldest first.
-pub(super) fn taken<'d>(data: &'d NamespaceData, filter: &EventFilter) -> Vec<&'d Event> {
+pub(super) fn taken<'d>(data: &'d NamespaceData, filter: &EventFilter, steps: &dyn Steps) -> Vec<&'d Event> {
     let all = data.streams.values().flat_map(|s| s.events.values());
-    let mut taken: Vec<&Event> = all.filter(|e| filter.takes(e)).collect();
+    let mut taken: Vec<&Event> = all.filter(|e| steps.takes_event(filter, e)).collect();
     taken.sort_by_key(|e| e.position);
     taken
 }
@@ -25,18 +25,15 @@ pub(super) fn check_limit(limit: usize) -> Result<()> {
 }
 
 /// One page of events.
-pub(super) fn page(data: &NamespaceData, query: &EventQuery) -> Result<EventPage> {
+pub(super) fn page(data: &NamespaceData, query: &EventQuery, steps: &dyn Steps) -> Result<EventPage> {
     query.filter.check()?;
     check_limit(query.limit)?;
-    let mut events = taken(data, &query.filter);
+    let mut events = taken(data, &query.filter, steps);
     if query.direction == Direction::Descending {
         events.reverse();
     }
     if let Some(after) = query.after {
-        events.retain(|e| match query.direction {
-            Direction::Ascending => e.position > after,
-            Direction::Descending => e.position < after,
-        });
+        events.retain(|e| steps.event_beyond(e.position, after, query.direction));
     }
     let (mut items, mut next, mut bytes): (Vec<Event>, _, _) = (Vec::new(), None, 0);
     let total = events.len();
@@ -52,11 +49,17 @@ pub(super) fn page(data: &NamespaceData, query: &EventQuery) -> Result<EventPage
 }
 
 /// Counts of events by type, stream or agent.
-pub(super) fn groups(data: &NamespaceData, filter: &EventFilter, by: EventGroupBy, limit: usize) -> Result<Vec<EventGroup>> {
+pub(super) fn groups(
+    data: &NamespaceData,
+    filter: &EventFilter,
+    by: EventGroupBy,
+    limit: usize,
+    steps: &dyn Steps,
+) -> Result<Vec<EventGroup>> {
     filter.check()?;
     check_limit(limit)?;
     let mut groups: BTreeMap<Option<String>, EventGroup> = BTreeMap::new();
-    for event in taken(data, filter) {
+    for event in taken(data, filter, steps) {
         let value = match by {
             EventGroupBy::Kind => Some(event.kind.clone()),
             EventGroupBy::Stream => Some(event.stream.to_string()),
@@ -77,7 +80,10 @@ pub(super) fn groups(data: &NamespaceData, filter: &EventFilter, by: EventGroupB
         group.first = group.first.min(event.time);
         group.last = group.last.max(event.time);
     }
-    Ok(groups.into_values().take(limit).collect())
+    let mut groups: Vec<EventGroup> = groups.into_values().collect();
+    steps.event_groups(&mut groups);
+    groups.truncate(limit);
+    Ok(groups)
 }
 
 /// Streams by name.

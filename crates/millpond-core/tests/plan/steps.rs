@@ -102,14 +102,11 @@ pub fn commits(script: &Script) -> Vec<Commit> {
     for step in script {
         let mut commit = step.body.clone();
         commit.id = Some(CommitId::generate(&host));
-        if let Some((back, other_body)) = step.again {
-            if let Some(earlier) = commits.len().checked_sub(back).map(|n| &commits[n]) {
-                if other_body {
-                    commit.id = earlier.id;
-                } else {
-                    commit = earlier.clone();
-                }
-            }
+        let earlier = step.again.and_then(|(back, other_body)| Some((commits.len().checked_sub(back)?, other_body)));
+        match earlier {
+            Some((at, true)) => commit.id = commits[at].id,
+            Some((at, false)) => commit = commits[at].clone(),
+            None => {}
         }
         commits.push(commit);
     }

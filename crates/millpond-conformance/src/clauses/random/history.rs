@@ -121,7 +121,7 @@ impl History {
         let mut events = Vec::new();
         for _ in 0..=self.below(3) {
             let n = self.below(100);
-            let mut event = NewEvent::of(self.pick(&["a.x", "a.y", "b"]), &json!({"n": n, "success": n % 2 == 0}))?;
+            let mut event = NewEvent::of(self.pick(&["a.x", "a.y", "b"]), &json!({"n": n, "success": n.is_multiple_of(2)}))?;
             event.id = self.one_in(2).then(|| format!("e{}", self.below(6)));
             event.agent = self.one_in(2).then(|| format!("w{}", self.below(2)));
             events.push(event);
