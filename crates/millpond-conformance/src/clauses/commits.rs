@@ -23,6 +23,7 @@ clauses! { "commits":
     empty_commit => "a commit of nothing is applied and takes no position";
     one_of_racing_updates => "of racing updates of one revision exactly one is applied";
     racing_merges_all_count => "racing merges from two handles lose nothing and conflict with nothing";
+    a_quota_holds_under_racers => "of racers that each count themselves in under a quota exactly as many are applied as it allows";
     readers_see_whole_commits => "a reader sees all of a commit or nothing of it";
     positions_are_dense => "positions of racing commits are given out without gap or repetition";
     create_only_collections => "a create-only record can be created and deleted, never changed";
@@ -234,6 +235,28 @@ async fn racing_merges_all_count(ground: Arc<Ground>) -> Verdict {
     .await?;
     ensure_eq!(value(&stores[1], "totals", "t").await?, Some(json!({"n": 160, "max": 159})), "the total of 160 merges");
     ensure_eq!(revision(&stores[0], "totals", "t").await?, 160, "the revision after 160 merges");
+    Ok(())
+}
+
+async fn a_quota_holds_under_racers(ground: Arc<Ground>) -> Verdict {
+    let stores = two(&ground).await?;
+    let quota = |most| Ok::<_, Failure>(Expectation::AtMost(RecordId::new("quotas", "q")?, "/used".into(), most));
+    let applied = race(&stores, 20, move |i, store| async move {
+        let commit = Commit::new().expect(quota(6)?).merge("quotas", "q", vec![MergeOp::Add("/used".into(), 1)])?.put(
+            "members",
+            &i.to_string(),
+            &json!({}),
+        )?;
+        Ok(matches!(store.try_commit(commit).await?, Outcome::Committed(_)))
+    })
+    .await?;
+    ensure_eq!(applied.iter().filter(|a| **a).count(), 7, "racers that were let in with 0 to 6 before them");
+    ensure_eq!(value(&stores[1], "quotas", "q").await?, Some(json!({"used": 7})), "the counter");
+    ensure_eq!(stores[0].count(Query::new("members")?).await?, 7, "records of those let in");
+    let full = conflict(stores[0].try_commit(Commit::new().expect(quota(6)?)).await?, "a full quota")?;
+    ensure!(matches!(full.found, Found::Record { revision: 7, .. }), "what a full quota found: {full:?}");
+    stores[0].commit(put("quotas", "q", &json!({"used": "many"}))?).await?;
+    refused(stores[1].try_commit(Commit::new().expect(quota(6)?)).await, ErrorKind::Invalid, "a quota that is no integer")?;
     Ok(())
 }
 
