@@ -28,6 +28,9 @@ const RECEIPT: &str =
 
 /// Applies everything.
 pub(crate) fn mutations(held: &mut Held<'_>, row: &NamespaceRow, schema: &Schema, changes: &Mutations) -> Result<()> {
+    if changes.namespace.position.0 >= 1 << crate::schema::POSITION_BITS {
+        return Err(Error::unavailable("the namespace has used up its positions").with_next("go on in a new namespace"));
+    }
     for change in &changes.records {
         record(held, row.id, schema, change)?;
     }
