@@ -27,6 +27,15 @@ CREATE INDEX events_correlation ON events (correlation) WHERE correlation IS NOT
 CREATE INDEX events_agent ON events (agent) WHERE agent IS NOT NULL;
 CREATE TABLE commits (ns INTEGER NOT NULL, id BLOB NOT NULL, position INTEGER NOT NULL, time INTEGER NOT NULL, digest BLOB NOT NULL,
   revisions TEXT NOT NULL, sequences TEXT NOT NULL, PRIMARY KEY (ns, id)) STRICT, WITHOUT ROWID;
+CREATE TABLE checkpoints (row INTEGER PRIMARY KEY, ns INTEGER NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL,
+  position INTEGER NOT NULL, time INTEGER NOT NULL, by TEXT, doc TEXT NOT NULL, scope TEXT, version INTEGER, created_at INTEGER, size INTEGER) STRICT;
+CREATE UNIQUE INDEX checkpoints_key ON checkpoints (ns, key);
+CREATE INDEX checkpoints_position ON checkpoints (ns, position);
+CREATE INDEX checkpoints_scope ON checkpoints (ns, scope, key);
+CREATE INDEX checkpoints_version ON checkpoints (ns, version, key);
+CREATE INDEX checkpoints_created ON checkpoints (ns, created_at, key);
+CREATE INDEX checkpoints_size ON checkpoints (ns, size, key);
+CREATE INDEX checkpoints_both ON checkpoints (ns, scope, version, key);
 CREATE TABLE saver (thread TEXT NOT NULL, checkpoint TEXT NOT NULL, doc TEXT NOT NULL, PRIMARY KEY (thread, checkpoint)) STRICT;
 ";
 
@@ -161,12 +170,24 @@ impl Hand {
         Ok(())
     }
 
-    /// One record of this text, one transaction.
-    pub fn one_record(&mut self, doc: &str) -> Done {
+    /// One checkpoint of this payload as the domain keeps it, one transaction.
+    pub fn one_checkpoint(&mut self, payload: &str) -> Done {
         let n = self.next();
         self.run("BEGIN IMMEDIATE")?;
         let (position, now) = self.positions(1)?;
-        self.put(&format!("k{n}"), doc, n as i64, position, now)?;
+        let sha = "0123456789abcdef".repeat(4);
+        let doc = format!(
+            "{{\"chunks\":0,\"created_at\":\"2026-11-21T08:00:00.000000Z\",\"kind\":\"json\",\"parent\":{},\"payload\":{payload},\
+             \"scope\":\"workflow/w\",\"sha256\":\"{sha}\",\"size\":{},\"version\":{n}}}",
+            n - 1,
+            payload.len()
+        );
+        self.connection
+            .prepare_cached(
+                "INSERT INTO checkpoints (ns, key, revision, position, time, by, doc, scope, version, created_at, size)
+                 VALUES (1, ?1, 1, ?2, ?3, NULL, ?4, 'workflow/w', ?5, ?3, ?6)",
+            )?
+            .execute((format!("workflow/w/{n:012}"), position, now, doc, n as i64, payload.len() as i64))?;
         self.receipt(n, position, now, "[1]", "[]")?;
         self.run("COMMIT")?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use millpond_core::{Commit, Json, RecordId, Write};
+use millpond_core::Commit;
 
 use crate::hand::{Hand, HandWriter};
 use crate::report::Report;
@@ -115,32 +115,27 @@ fn an_event_alone(args: &crate::Args, report: &mut Report) -> Done {
 }
 
 fn a_checkpoint(args: &crate::Args, report: &mut Report) -> Done {
-    report.heading("one caller, a record of 4 KiB (sqlite.checkpoint4k)");
+    report.heading("one caller, a checkpoint of 4 KiB (sqlite.checkpoint4k)");
     let folder = world::folder(args)?;
     let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
-    pond.store().declare(&[world::WORK.spec()?])?;
+    let checkpoints = pond.checkpoints();
     let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
     let saver = RefCell::new(Hand::open(&folder.path().join("saver.db"))?);
-    let doc = format!("{{\"state\":\"{}\",\"status\":\"running\",\"ts\":1}}", "x".repeat(4_050));
-    let n = RefCell::new(0u64);
+    let payload = serde_json::json!({ "state": "x".repeat(4_060), "step": 1 });
+    let text = payload.to_string();
     let figures = interleave(
         args.rounds,
         &mut [
             (
                 "millpond, blocking",
                 Box::new(|| {
-                    rate(args.secs, || {
-                        *n.borrow_mut() += 1;
-                        let id = RecordId::new("work", &format!("k{}", n.borrow()))?;
-                        pond.commit(Commit::new().write(Write::Put(id, Json::parse(&doc)?)))?;
-                        Ok(())
-                    })
+                    rate(args.secs, || Ok(checkpoints.save(millpond::Scope::Workflow("w".into()), &payload).map(drop)?))
                 }),
             ),
-            ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_record(&doc)))),
+            ("by hand, same rows", Box::new(|| rate(args.secs, || hand.borrow_mut().one_checkpoint(&text)))),
             (
                 "one row as LangGraph's saver keeps it, by hand",
-                Box::new(|| rate(args.secs, || saver.borrow_mut().saver_row(&doc))),
+                Box::new(|| rate(args.secs, || saver.borrow_mut().saver_row(&text))),
             ),
         ],
     )?;
