@@ -325,14 +325,14 @@ fn check_sizes(commit: &Commit) -> Result<()> {
         ))
         .with_next("split it"));
     }
-    if let Some(by) = &commit.by {
-        if by.len() > limits::INDEXED_TEXT_BYTES || by.chars().any(char::is_control) {
-            return Err(Error::invalid(format!(
-                "'by' has {} bytes or a control character; the limit is {} bytes",
-                by.len(),
-                limits::INDEXED_TEXT_BYTES
-            )));
-        }
+    if let Some(by) = &commit.by
+        && (by.len() > limits::INDEXED_TEXT_BYTES || by.chars().any(char::is_control))
+    {
+        return Err(Error::invalid(format!(
+            "'by' has {} bytes or a control character; the limit is {} bytes",
+            by.len(),
+            limits::INDEXED_TEXT_BYTES
+        )));
     }
     for write in &commit.writes {
         match write {

@@ -162,10 +162,10 @@ impl Subscription {
         }
         let end = self.store.cursor(page.next);
         self.ready.extend(page.damaged.into_iter().map(|d| Delivery::Damaged(d, end.clone())));
-        if let Some(head) = self.snapshot {
-            if page.next >= head {
-                self.end_snapshot(head);
-            }
+        if let Some(head) = self.snapshot
+            && page.next >= head
+        {
+            self.end_snapshot(head);
         }
         self.after = Some(page.next);
         Ok(!self.ready.is_empty() || (before != self.after && page.next < page.head))

@@ -279,6 +279,9 @@ fn move_rows(transaction: &Connection, ns: i64, spec: &CollectionSpec, table: &T
     Ok(())
 }
 
+/// Row, key, revision, position, time, author and document of a record.
+type Row = (i64, String, i64, i64, i64, Option<String>, String);
+
 /// New fields of records that are there already are taken out of their documents.
 fn backfill(transaction: &Connection, ns: i64, spec: &CollectionSpec, table: &Table) -> Result<()> {
     let mut select = transaction
@@ -290,7 +293,7 @@ fn backfill(transaction: &Connection, ns: i64, spec: &CollectionSpec, table: &Ta
     let mut update = transaction.prepare(&table.update).map_err(sql("declare"))?;
     let mut after = i64::MIN;
     loop {
-        let rows: Vec<(i64, String, i64, i64, i64, Option<String>, String)> = select
+        let rows: Vec<Row> = select
             .query_map([ns, after], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?)))
             .and_then(Iterator::collect)
             .map_err(sql("declare"))?;

@@ -224,10 +224,10 @@ impl Inner {
     }
 
     fn read(&self, namespace: &Namespace, reads: &[Read]) -> Result<Vec<Answer>> {
-        if let [Read::Get(id)] = reads {
-            if let Some(found) = self.find(namespace, id, Caller::MayWait)? {
-                return Ok(vec![Answer::Record(Some(found))]);
-            }
+        if let [Read::Get(id)] = reads
+            && let Some(found) = self.find(namespace, id, Caller::MayWait)?
+        {
+            return Ok(vec![Answer::Record(Some(found))]);
         }
         self.snapshot(|connection| {
             let row = namespace_row(connection, namespace)?;
@@ -348,10 +348,10 @@ impl Engine for SqliteEngine {
 
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
         // A record by key takes less than a thread hop: it is read here, if a reader is free and everything is known.
-        if let [Read::Get(id)] = &reads[..] {
-            if let Some(found) = self.inner.find(namespace, id, Caller::MustNotWait)? {
-                return Ok(vec![Answer::Record(Some(found))]);
-            }
+        if let [Read::Get(id)] = &reads[..]
+            && let Some(found) = self.inner.find(namespace, id, Caller::MustNotWait)?
+        {
+            return Ok(vec![Answer::Record(Some(found))]);
         }
         let namespace = namespace.clone();
         self.run(move |inner| inner.read(&namespace, &reads)).await
