@@ -84,15 +84,17 @@ async fn stats_are_exact(ground: Arc<Ground>) -> Verdict {
     let letters = letters(&ground).await?;
     ensure_eq!(letters.stats(None).await?.total, 0, "letters before the first");
     dozen(&letters).await?;
-    letters.discard(&LetterRef::from(&letter(&letters, "i00").await?), "no", "ops").await?;
+    for closed in ["i00", "i07"] {
+        letters.discard(&LetterRef::from(&letter(&letters, closed).await?), "no", "ops").await?;
+    }
     let stats = letters.stats(Some("j")).await?;
     let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect::<BTreeMap<_, _>>();
-    ensure_eq!((stats.total, &stats.by_state), (8, &counts(&[("discarded", 1), ("pending", 7)])), "by state");
-    ensure_eq!((stats.eligible, stats.requiring_review), (6, 2), "eligible, to be looked at");
-    ensure_eq!((stats.oldest, stats.newest), (Some(at(600)), Some(at(4_200))), "oldest and newest");
-    ensure_eq!(format!("{:.6}", stats.average_failures), format!("{:.6}", 11.0 / 7.0), "failures on average");
+    ensure_eq!((stats.total, &stats.by_state), (8, &counts(&[("discarded", 2), ("pending", 6)])), "by state");
+    ensure_eq!((stats.eligible, stats.requiring_review), (5, 1), "eligible, to be looked at");
+    ensure_eq!((stats.oldest, stats.newest), (Some(at(600)), Some(at(3_600))), "oldest and newest");
+    ensure_eq!(format!("{:.6}", stats.average_failures), format!("{:.6}", 9.0 / 6.0), "failures on average");
     let signatures = counts(&[
-        ("CommandFailed { exit_code: 2 }::make failed in", 3),
+        ("CommandFailed { exit_code: 2 }::make failed in", 2),
         ("MergeConflict::both changed a.rs", 2),
         ("Timeout::agent timed out after", 2),
     ]);
