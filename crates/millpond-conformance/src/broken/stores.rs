@@ -73,7 +73,7 @@ impl Steps for TornRead {
         false
     }
 
-    async fn between_reads(&self) {
+    async fn after_first_read(&self) {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }

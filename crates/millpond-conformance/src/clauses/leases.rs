@@ -114,9 +114,11 @@ async fn tokens_only_grow(ground: Arc<Ground>) -> Verdict {
 async fn a_paused_holder_is_fenced_off(ground: Arc<Ground>) -> Verdict {
     let [paused, other] = two(&ground).await?;
     let lease = Key::new("l")?;
-    let old = take(&paused, "l", "sleeper", SHORT).await?;
+    let old = take(&paused, "l", "sleeper", LONG).await?;
     let late = |n: i32| put("work", "result", &json!(n))?.append("log", event("done", 1)?).map(|c| c.fenced(lease.clone(), old));
     paused.commit(late(1)?).await?;
+    // Made short only now, so that the commit above does not race the clock.
+    paused.commit(renew("l", old, SHORT)?).await?;
     let new = take_over(&other, "l", "successor", LONG).await?;
     let before = head(&other).await?;
     let refused = conflict(paused.try_commit(late(2)?).await?, "a commit of an overtaken holder")?;
@@ -151,7 +153,7 @@ async fn a_fence_holds_until_overtaken(ground: Arc<Ground>) -> Verdict {
     ensure_eq!(value(&two, "work", "a").await?, Some(json!(1)), "a commit after the deadline that nobody overtook");
     let renewed = one.commit(renew("l", token, LONG)?).await?;
     one.commit(put("work", "a", &json!(2))?.fenced(Key::new("l")?, token)).await?;
-    ensure!(renewed.revisions[0] > token, "a renewal is a change of the lease's record");
+    ensure!(renewed.revisions.first().is_some_and(|r| *r > token), "a renewal is a change of the lease's record");
     Ok(())
 }
 

@@ -144,7 +144,7 @@ async fn changes_are_found(ground: Arc<Ground>) -> Verdict {
         (query()?.eq("size", -3_i64), ""),
         (query()?.eq("size", 7_i64), "c"),
         (query()?.filter(Filter::Absent("size".to_owned())), "abf"),
-        (query()?.order_desc("size").limit(2), "decfba"),
+        (query()?.order_desc("size").limit(2), "dcefba"),
     ];
     for (query, expected) in table {
         for store in [&one, &two] {

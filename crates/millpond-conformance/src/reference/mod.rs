@@ -245,10 +245,12 @@ impl Engine for ReferenceEngine {
             self.steps().answers(&mut answers);
             return Ok(answers);
         }
-        let mut answers = Vec::with_capacity(reads.len());
+        let (mut answers, calls) = (Vec::with_capacity(reads.len()), reads.len());
         for read in reads {
             answers.push(self.with(namespace, |data| self.answer(data, read))?);
-            self.steps().between_reads().await;
+            if answers.len() == 1 && calls > 1 {
+                self.steps().after_first_read().await;
+            }
         }
         Ok(answers)
     }

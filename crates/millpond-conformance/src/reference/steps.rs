@@ -40,8 +40,8 @@ pub trait Steps: Debug + Send + Sync {
     /// The plan as it will be applied and told.
     fn planned(&self, _batch: &[PreparedCommit], _plan: &mut Plan, _data: &mut NamespaceData) {}
 
-    /// Time lost between two reads of one call.
-    async fn between_reads(&self) {}
+    /// Time lost between the first read of a call and the others.
+    async fn after_first_read(&self) {}
 
     /// Whether reads of one call share a snapshot.
     fn one_snapshot(&self) -> bool {
