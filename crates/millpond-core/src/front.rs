@@ -207,6 +207,11 @@ impl Front {
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(units) {
             return Ok(room);
         }
+        // Boxed: only a caller that has to wait pays for the timer.
+        Box::pin(self.wait_for_room(units)).await
+    }
+
+    async fn wait_for_room(&self, units: u32) -> Result<Room> {
         match tokio::time::timeout(self.limits.patience, Arc::clone(&self.room).acquire_many_owned(units)).await {
             Ok(Ok(room)) => Ok(room),
             _ => Err(Error::unavailable(format!(

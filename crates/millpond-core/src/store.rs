@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::collection::{Catalog, CollectionSpec};
-use crate::commit::Commit;
+use crate::commit::{Commit, PreparedCommit};
 use crate::engine::{Answer, CollectionInfo, Engine, NamespaceInfo, Read};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::StreamInfo;
@@ -146,8 +146,14 @@ impl Store {
     ///
     /// # Errors
     /// `Invalid`, `Unavailable` (not applied) or `UnknownOutcome`.
-    pub async fn try_commit(&self, commit: Commit) -> Result<Outcome> {
-        let mut prepared = commit.prepare(self.host(), &self.catalog())?;
+    // Prepared before the future is made, so that a waiting caller keeps a handle and not the whole commit twice:
+    // ten thousand callers wait in memory.
+    pub fn try_commit(&self, commit: Commit) -> impl Future<Output = Result<Outcome>> + Send + '_ {
+        let prepared = commit.prepare(self.host(), &self.catalog());
+        async move { self.settle(prepared?).await }
+    }
+
+    async fn settle(&self, mut prepared: PreparedCommit) -> Result<Outcome> {
         let mut tries = 0;
         loop {
             let answer = self.shared.front.submit(self.namespace(), prepared.clone(), self.inline).await;
@@ -155,7 +161,7 @@ impl Store {
                 Err(e) if e.kind() == ErrorKind::UnknownOutcome && tries < SETTLE_TRIES => {
                     tries += 1;
                     prepared = prepared.again();
-                    tokio::time::sleep(std::time::Duration::from_millis(50 << tries)).await;
+                    Box::pin(tokio::time::sleep(std::time::Duration::from_millis(50 << tries))).await;
                 }
                 other => return other,
             }
@@ -166,8 +172,9 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::try_commit`], and `Conflict` or `Fenced`.
-    pub async fn commit(&self, commit: Commit) -> Result<Receipt> {
-        self.try_commit(commit).await?.committed()
+    pub fn commit(&self, commit: Commit) -> impl Future<Output = Result<Receipt>> + Send + '_ {
+        let outcome = self.try_commit(commit);
+        async move { outcome.await?.committed() }
     }
 
     /// The receipt of a commit, if it was applied and is still remembered: how an unknown outcome is settled.
