@@ -25,10 +25,10 @@ impl Report {
         for path in &args.peers {
             for line in std::fs::read_to_string(path)?.lines() {
                 let c: Vec<&str> = line.split('\t').collect();
-                if let [section, item, median, ..] = c[..] {
-                    if let Ok(median) = median.parse() {
-                        peers.insert((section.to_owned(), item.to_owned()), median);
-                    }
+                if let [section, item, median, ..] = c[..]
+                    && let Ok(median) = median.parse()
+                {
+                    peers.insert((section.to_owned(), item.to_owned()), median);
                 }
             }
         }

@@ -16,12 +16,12 @@ const TASKS: Collection = Collection::new("tasks")
 
 async fn open(engine: &SqliteEngine) -> Store {
     let engine: Arc<dyn Engine> = Arc::new(engine.clone());
-    Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.unwrap()
+    Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.expect("opens")
 }
 
 async fn file() -> (tempfile::TempDir, SqliteEngine) {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = SqliteEngine::open(folder.path().join("a/b.db"), SqliteOptions::default()).await.unwrap();
+    let folder = tempfile::tempdir().expect("opens");
+    let engine = SqliteEngine::open(folder.path().join("a/b.db"), SqliteOptions::default()).await.expect("opens");
     (folder, engine)
 }
 

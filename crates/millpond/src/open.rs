@@ -126,11 +126,11 @@ impl Place {
             }
             _ => ("", url),
         };
-        if let Some((_, parameters)) = rest.split_once('?') {
-            if !scheme.is_empty() {
-                return Err(Error::invalid(format!("{url:?}: unknown parameter {parameters:?}"))
-                    .with_next(format!("{scheme}: takes no parameters")));
-            }
+        if let Some((_, parameters)) = rest.split_once('?')
+            && !scheme.is_empty()
+        {
+            return Err(Error::invalid(format!("{url:?}: unknown parameter {parameters:?}"))
+                .with_next(format!("{scheme}: takes no parameters")));
         }
         match scheme {
             "" if rest.is_empty() => {
