@@ -90,7 +90,14 @@ async fn expectations_hold_both_ways(ground: Arc<Ground>) -> Verdict {
     let (log, none) = (StreamName::new("log")?, StreamName::new("none")?);
     store.commit(put("notes", "live", &json!(1))?.put("notes", "gone", &1)?).await?;
     store.commit(Commit::new().put("notes", "live", &2)?.delete("notes", "gone")?.append("log", event("x", 1)?)?).await?;
+    store.commit(put("notes", "quota", &json!({"used": 3}))?).await?;
+    let quota =
+        |key: &str, most| Ok::<_, millpond::Error>(Expectation::AtMost(RecordId::new("notes", key)?, "/used".to_owned(), most));
     let table = [
+        (quota("quota", 3)?, true),
+        (quota("quota", 2)?, false),
+        (quota("never", 0)?, true),
+        (quota("gone", -1)?, false),
         (Expectation::Absent(live.clone()), false),
         (Expectation::Absent(gone.clone()), true),
         (Expectation::Absent(never.clone()), true),
