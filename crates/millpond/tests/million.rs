@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use combine::{Condition, PAGE, check, every, fill, numbered, pairs};
+use combine::{Condition, PAGE, check, every, fill, numbered};
 use millpond::{OpenOptions, Pond, Run, RunCounters, RunFilter, RunOrder, RunStatus, Timestamp};
 use support::CountingEngine;
 
@@ -39,12 +39,16 @@ fn run(number: u32) -> Run {
         status,
         started_at: at(number),
         // The rest ended earlier or later than the range that is asked for.
-        finished_at: Some(if meets(number, 3) { at(2 * MANY) } else { at(if number % 2 == 0 { MANY } else { 3 * MANY }) }),
+        finished_at: Some(if meets(number, 3) {
+            at(2 * MANY)
+        } else {
+            at(if number.is_multiple_of(2) { MANY } else { 3 * MANY })
+        }),
         parent: Some(rare(4, "parent", format!("p{}", number % 1_000))),
         idempotency_key: None,
         config: Some(rare(5, "config", format!("c{}", number % 100))),
-        tags: [rare(6, "rare", "common".to_owned())].into(),
-        labels: BTreeMap::from([("kind".to_owned(), rare(7, "rare", "common".to_owned()))]),
+        tags: meets(number, 6).then(|| "rare".to_owned()).into_iter().collect(),
+        labels: meets(number, 7).then(|| ("kind".to_owned(), "rare".to_owned())).into_iter().collect(),
         input: serde_json::Value::Null,
         output: serde_json::Value::Null,
         error: None,
@@ -56,26 +60,25 @@ fn run(number: u32) -> Run {
 
 /// Everything a list of runs can be asked for.
 fn conditions(many: bool) -> [Condition<RunFilter>; 9] {
-    let condition = |name, set, met| Condition { name, set, met };
-    let started: (fn(RunFilter) -> RunFilter, fn(u32) -> bool) = if many {
-        (|f| between(f, MANY), |n| started_in_range(n, MANY))
+    let started = if many {
+        Condition::new("started", |f| between(f, MANY), |n| started_in_range(n, MANY))
     } else {
-        (|f| between(f, FEW), |n| started_in_range(n, FEW))
+        Condition::new("started", |f| between(f, FEW), |n| started_in_range(n, FEW))
     };
     [
-        condition("workflow", |f: RunFilter| f.workflow("rare"), |n| meets(n, 0)),
-        condition("version", |f| f.version(7), |n| meets(n, 1)),
-        condition("status", |f| f.status(RunStatus::Failed), |n| meets(n, 2)),
-        condition(
+        Condition::new("workflow", |f| f.workflow("rare"), |n| meets(n, 0)),
+        Condition::new("version", |f| f.version(7), |n| meets(n, 1)),
+        Condition::new("status", |f| f.status(RunStatus::Failed), |n| meets(n, 2)),
+        Condition::new(
             "finished",
             |f| RunFilter { finished_from: Some(at(MANY + 1)), finished_to: Some(at(3 * MANY)), ..f },
             |n| meets(n, 3),
         ),
-        condition("parent", |f| f.parent("parent"), |n| meets(n, 4)),
-        condition("config", |f| RunFilter { config: Some("config".to_owned()), ..f }, |n| meets(n, 5)),
-        condition("tag", |f| f.tag("rare"), |n| meets(n, 6)),
-        condition("label", |f| f.label("kind", "rare"), |n| meets(n, 7)),
-        condition("started", started.0, started.1),
+        Condition::new("parent", |f| f.parent("parent"), |n| meets(n, 4)),
+        Condition::new("config", |f| RunFilter { config: Some("config".to_owned()), ..f }, |n| meets(n, 5)),
+        Condition::new("tag", |f| f.tag("rare"), |n| meets(n, 6)),
+        Condition::new("label", |f| f.label("kind", "rare"), |n| meets(n, 7)),
+        started,
     ]
 }
 
@@ -87,10 +90,12 @@ async fn open(count: u32) -> (Arc<CountingEngine>, Pond) {
     let options = OpenOptions::new();
     let counting = CountingEngine::on(options.engine("memory:").await.expect("opens"));
     let pond = options.open_engine(counting.clone()).await.expect("opens");
-    let begun = std::time::Instant::now();
     fill(&pond, count, run).await;
-    println!("{count} runs were stored in {:?}", begun.elapsed());
     (counting, pond)
+}
+
+fn number(run: &Run) -> u32 {
+    run.id[1..].parse().expect("a number")
 }
 
 async fn lists(counting: &CountingEngine, pond: &Pond, many: bool, sets: impl Iterator<Item = u32> + Clone) {
@@ -98,7 +103,7 @@ async fn lists(counting: &CountingEngine, pond: &Pond, many: bool, sets: impl It
     let list = |order| {
         move |filter: RunFilter, after| async move {
             let page = runs.list(&filter.order(order).limit(PAGE).after(after)).await?;
-            Ok(numbered(page, |run| run.id[1..].parse().expect("a number")))
+            Ok(numbered(page, |run| number(&run)))
         }
     };
     let count = if many { MANY } else { FEW };
@@ -106,18 +111,46 @@ async fn lists(counting: &CountingEngine, pond: &Pond, many: bool, sets: impl It
     check(counting, &conditions(many), sets, 0..count, list(RunOrder::OldestFirst)).await;
 }
 
-#[tokio::test]
-async fn pages_of_a_million_runs_read_what_they_show() {
-    let (counting, pond) = open(MANY).await;
-    let begun = std::time::Instant::now();
-    lists(&counting, &pond, true, pairs(9)).await;
-    println!("pages took {:?}", begun.elapsed());
+/// Recent runs read as many rows as they are, whatever else there is.
+async fn recent_runs(counting: &CountingEngine, pond: &Pond) {
+    for (version, n) in [(Some(7), 1), (Some(7), 30), (Some(7), 1_000), (None, 30)] {
+        let expected = (0..MANY).rev().filter(|r| meets(*r, 0) && (version.is_none() || meets(*r, 1))).take(n);
+        counting.take_rows();
+        let page = pond.runs().recent("rare", version, n).await.expect("listed");
+        let rows = counting.take_rows();
+        assert!(page.items.iter().map(|run| number(run)).eq(expected), "the {n} recent runs of version {version:?}");
+        assert!(rows <= n as u64 + 1, "{n} recent runs of version {version:?} read {rows} rows");
+    }
 }
 
-#[tokio::test]
-async fn pages_of_every_combination_read_what_they_show() {
+/// A count is one row; the children of a run are a page like any other.
+async fn counts_and_children(counting: &CountingEngine, pond: &Pond) {
+    let runs = pond.runs();
+    let failed = (0..MANY).filter(|n| meets(*n, 2)).count() as u64;
+    assert_eq!(runs.count(&RunFilter::all().status(RunStatus::Failed)).await.expect("counted"), failed);
+    assert_eq!(counting.take_rows(), 1, "a count of {failed} runs");
+    let page = runs.children("parent", PAGE, None).await.expect("listed");
+    let rows = counting.take_rows();
+    assert!(page.items.iter().map(|run| number(run)).eq((0..MANY).filter(|n| meets(*n, 4)).take(PAGE)), "the children");
+    assert!(rows <= PAGE as u64 + 1, "a page of children read {rows} rows");
+}
+
+/// None, each one, each pair, and all at once.
+fn pairs(conditions: usize) -> impl Iterator<Item = u32> + Clone {
+    every(conditions).filter(move |set| set.count_ones() <= 2 || set.count_ones() as usize == conditions)
+}
+
+// One test, because a million runs take their time to store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_runs_are_read_as_they_are_shown() {
+    let (counting, pond) = open(MANY).await;
+    lists(&counting, &pond, true, pairs(9)).await;
+    recent_runs(&counting, &pond).await;
+    counts_and_children(&counting, &pond).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_combination_reads_what_it_shows() {
     let (counting, pond) = open(FEW).await;
-    let begun = std::time::Instant::now();
     lists(&counting, &pond, false, every(9)).await;
-    println!("pages took {:?}", begun.elapsed());
 }

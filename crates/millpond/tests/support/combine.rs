@@ -6,12 +6,15 @@
 //! rows for each one it shows, or shows too few.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use millpond::{Commit, Document, Page, PageCursor, Pond, Records, Result};
 
 use crate::support::CountingEngine;
 
-/// What a page of 50 may read by the promise; what is asserted is what it takes: its own rows and one more.
+/// Records a page. By promise such a page reads 200 rows at most; what is asserted is what it takes: its own rows,
+/// and one more.
 pub const PAGE: usize = 50;
 
 /// Whether the record of this number meets a condition.
@@ -33,14 +36,15 @@ pub struct Condition<F> {
     pub met: fn(u32) -> bool,
 }
 
+impl<F> Condition<F> {
+    pub fn new(name: &'static str, set: fn(F) -> F, met: fn(u32) -> bool) -> Self {
+        Self { name, set, met }
+    }
+}
+
 /// Every combination of so many conditions.
 pub fn every(conditions: usize) -> impl Iterator<Item = u32> + Clone {
     0..1_u32 << conditions
-}
-
-/// None, each one, each pair, and all at once.
-pub fn pairs(conditions: usize) -> impl Iterator<Item = u32> + Clone {
-    every(conditions).filter(move |set| set.count_ones() <= 2 || set.count_ones() as usize == conditions)
 }
 
 /// Reads two pages of each combination. `numbers` are all records in the order of the list; `list` reads a page of
@@ -76,12 +80,27 @@ pub async fn check<F, Read>(
     }
 }
 
-/// Stores a document for each number, a few thousand a commit.
-pub async fn fill<T: Document>(pond: &Pond, count: u32, make: impl Fn(u32) -> T) {
+/// Stores a document for each number, a few thousand a commit. One commit is made while another one is stored.
+pub async fn fill<T: Document>(pond: &Pond, count: u32, make: fn(u32) -> T) {
     const A_COMMIT: u32 = 4_000;
-    for from in (0..count).step_by(A_COMMIT as usize) {
-        let writes = (from..count.min(from + A_COMMIT)).map(|n| Records::put(&make(n)).expect("a document"));
-        pond.commit(writes.fold(Commit::new().trusted(), Commit::write)).await.expect("stored");
+    let next = Arc::new(AtomicU32::new(0));
+    let fillers: Vec<_> = (0..2)
+        .map(|_| {
+            let (pond, next) = (pond.clone(), Arc::clone(&next));
+            tokio::spawn(async move {
+                loop {
+                    let from = next.fetch_add(A_COMMIT, Ordering::SeqCst);
+                    if from >= count {
+                        return;
+                    }
+                    let writes = (from..count.min(from + A_COMMIT)).map(|n| Records::put(&make(n)).expect("a document"));
+                    pond.commit(writes.fold(Commit::new().trusted(), Commit::write)).await.expect("stored");
+                }
+            })
+        })
+        .collect();
+    for filler in fillers {
+        filler.await.expect("a filler ends");
     }
 }
 
