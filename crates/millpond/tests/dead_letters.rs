@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millpond::{
     AnalysisRequest, ClaimRequest, DeadLetterFilter, DeadLetterState, DeadLetteredItem, DeadLetters, ErrorKind, ErrorType,
-    FailureDetail, LetterRef, OpenOptions, Pond, Timestamp,
+    FailureDetail, LetterRef, OpenOptions, Timestamp,
 };
 use serde_json::json;
 use support::CountingEngine;
@@ -57,12 +57,16 @@ async fn drain(letters: DeadLetters, worker: usize, each: usize) -> (u64, u64) {
     }
 }
 
-/// Drains letters by sixteen workers; gives back the conflicts.
-async fn conflicts_of_a_drain(pond: &Pond, count: u32, each: usize) -> u64 {
-    let letters = pond.dead_letters().with_capacity(count);
-    fill(&letters, count).await;
-    let before = pond.store().front().stats().commits();
-    let workers: Vec<_> = (0..16).map(|n| tokio::spawn(drain(letters.clone(), n, each))).collect();
+/// Drains letters by sixteen workers over two handles on one store; gives back the conflicts.
+async fn conflicts_of_a_drain(count: u32, each: usize) -> u64 {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().to_str().expect("a path in Unicode");
+    let ponds = [millpond::open(place).await.expect("opens"), millpond::open(place).await.expect("opens again")];
+    let commits = || ponds.iter().map(|pond| pond.store().front().stats().commits()).sum::<u64>();
+    let letters: Vec<DeadLetters> = ponds.iter().map(|pond| pond.dead_letters().with_capacity(count)).collect();
+    fill(&letters[0], count).await;
+    let before = commits();
+    let workers: Vec<_> = (0..16).map(|n| tokio::spawn(drain(letters[n % 2].clone(), n, each))).collect();
     let (mut done, mut applied) = (0, 0);
     for worker in workers {
         let (letters, commits) = worker.await.expect("a worker ends");
@@ -71,24 +75,23 @@ async fn conflicts_of_a_drain(pond: &Pond, count: u32, each: usize) -> u64 {
     }
     assert_eq!(done, u64::from(count), "letters that workers completed");
     let completed = DeadLetterFilter::all().state(DeadLetterState::Completed);
-    assert_eq!(letters.count(&completed).await.expect("counts"), u64::from(count), "letters that are completed");
-    let page = letters.list(&DeadLetterFilter::all().limit(10_000)).await.expect("lists");
+    assert_eq!(letters[0].count(&completed).await.expect("counts"), u64::from(count), "letters that are completed");
+    let page = letters[1].list(&DeadLetterFilter::all().limit(10_000)).await.expect("lists");
+    assert_eq!(page.items.len(), count as usize);
     assert!(page.items.iter().all(|l| l.claims == 1), "a letter was claimed more than once");
-    pond.store().front().stats().commits() - before - applied
+    commits() - before - applied
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_workers_drain_ten_thousand_letters_with_few_conflicts() {
-    let pond = millpond::open("memory:").await.expect("opens");
-    let conflicts = conflicts_of_a_drain(&pond, 10_000, 10).await;
+    let conflicts = conflicts_of_a_drain(10_000, 10).await;
     println!("{conflicts} conflicts over 10,000 letters, ten a claim");
     assert!(conflicts <= 10_000, "{conflicts} conflicts over 10,000 letters");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_letter_a_claim_conflicts_no_more() {
-    let pond = millpond::open("memory:").await.expect("opens");
-    let conflicts = conflicts_of_a_drain(&pond, 1_000, 1).await;
+    let conflicts = conflicts_of_a_drain(1_000, 1).await;
     println!("{conflicts} conflicts over 1,000 letters, one a claim");
     assert!(conflicts <= 1_000, "{conflicts} conflicts over 1,000 letters");
 }
