@@ -67,7 +67,7 @@ fn checkpoint(n: u32) -> CheckpointRecord {
 }
 
 fn scope(n: u32) -> CheckpointScope {
-    let kind = if n.is_multiple_of(8) { "run" } else { "session" };
+    let kind = if n.is_multiple_of(8) { "session" } else { "run" };
     CheckpointScope { scope: format!("{kind}/{n:05}"), next_version: 1, created_at: at(n), extra: BTreeMap::new() }
 }
 
@@ -83,7 +83,7 @@ async fn checkpoints_of_a_scope_and_scopes_of_a_kind() {
     })
     .await;
     plain(&counting, (0..COUNT).filter(|n| n.is_multiple_of(8)), |after| async move {
-        Ok(numbered(checkpoints.scopes("run/", PAGE, after).await?, |s| number(&s.scope)))
+        Ok(numbered(checkpoints.scopes("session/", PAGE, after).await?, |s| number(&s.scope)))
     })
     .await;
 }
