@@ -86,7 +86,8 @@ async fn conflicts_of_a_drain(count: u32, each: usize) -> u64 {
 async fn sixteen_workers_drain_ten_thousand_letters_with_few_conflicts() {
     let conflicts = conflicts_of_a_drain(10_000, 10).await;
     println!("{conflicts} conflicts over 10,000 letters, ten a claim");
-    assert!(conflicts <= 10_000, "{conflicts} conflicts over 10,000 letters");
+    // Fewer than one a letter, as promised; workers that all began with the oldest letters would have twice as many.
+    assert!(conflicts <= 3_000, "{conflicts} conflicts over 10,000 letters");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
