@@ -10,6 +10,7 @@
 //! is decided all the same, and asking for its id tells how.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -164,10 +165,13 @@ impl Front {
     /// Has a commit decided. With `inline`, a caller who finds the lane free does the work on its own thread;
     /// that is for synchronous callers only, because it blocks while the engine flushes.
     ///
-    /// Dropping the future after it was first polled does not take the commit back.
+    /// A caller that is dropped while it waits for room was not queued, and nothing was applied. Once the commit is
+    /// in the queue, dropping the future does not take it back.
     ///
     /// # Errors
-    /// `Unavailable` when there was no room until the deadline: not applied. Otherwise what the engine answered.
+    /// `Unavailable` when there was no room until the deadline, or the runtime of the lane's leader went away while
+    /// the commit waited: not applied. `UnknownOutcome` when the engine panicked over the batch. Otherwise what the
+    /// engine answered.
     pub async fn submit(&self, namespace: &Namespace, commit: PreparedCommit, inline: bool) -> Result<Outcome> {
         let room = self.room(&commit).await?;
         let lane = self.lane(namespace);
@@ -182,8 +186,7 @@ impl Front {
         }
         match outcome.await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::new(ErrorKind::UnknownOutcome, "the writer went away before it answered")
-                .with_next("send the same commit again under the same id")),
+            Err(_) => Err(gone("the writer went away before it answered")),
         }
     }
 
@@ -191,7 +194,9 @@ impl Front {
         let shared = &self.shared;
         if shared.engine.local().is_none() {
             let shared = Arc::clone(shared);
-            tokio::spawn(async move { shared.lead_remote(&lane).await });
+            // Made before the task is: a runtime that shuts down may drop the task before it ran at all.
+            let leadership = Leadership { lane, held: true };
+            tokio::spawn(async move { shared.lead_remote(leadership).await });
         } else if inline {
             // One batch, with our own commit in it; a crowd is the writer thread's business.
             if !shared.lead_once(&lane) {
@@ -292,20 +297,21 @@ impl Shared {
     fn lead_once(&self, lane: &Lane) -> bool {
         let (commits, callers) = lane.take();
         if let Some(local) = self.engine.local() {
-            let result = local.commit_now(&lane.namespace, &commits);
-            self.answer(callers, result);
+            // A panic must not take the leader with it, or everybody behind it would wait for ever. What the engine
+            // keeps between two batches is its own to keep whole.
+            let result = catch_unwind(AssertUnwindSafe(|| local.commit_now(&lane.namespace, &commits)));
+            self.answer(callers, result.unwrap_or_else(|_| Err(gone("the engine panicked before it answered"))));
         }
         lane.finish()
     }
 
-    async fn lead_remote(&self, lane: &Lane) {
-        loop {
+    async fn lead_remote(&self, mut leadership: Leadership) {
+        while leadership.held {
+            let lane = &leadership.lane;
             let (commits, callers) = lane.take();
             let result = self.engine.commit(&lane.namespace, commits).await;
             self.answer(callers, result);
-            if lane.finish() {
-                return;
-            }
+            leadership.held = !lane.finish();
         }
     }
 
@@ -340,6 +346,25 @@ fn refuse(callers: Vec<Caller>, error: &Error) {
     }
 }
 
+fn gone(why: &str) -> Error {
+    Error::new(ErrorKind::UnknownOutcome, why).with_next("send the same commit again under the same id")
+}
+
+/// The leadership of a lane by a task. A task can end before its work does, by a panic of the engine or with its
+/// runtime: then what waits is answered, and the next caller leads.
+struct Leadership {
+    lane: Arc<Lane>,
+    held: bool,
+}
+
+impl Drop for Leadership {
+    fn drop(&mut self) {
+        if self.held {
+            self.lane.give_up();
+        }
+    }
+}
+
 impl Lane {
     /// Takes the next batch off the queue, first come first served.
     fn take(&self) -> (Vec<PreparedCommit>, Vec<Caller>) {
@@ -367,6 +392,19 @@ impl Lane {
             return true;
         }
         false
+    }
+
+    /// Ends the leadership whatever waits, and answers that it was not applied.
+    fn give_up(&self) {
+        let waiting = {
+            let mut queue = lock(&self.queue);
+            queue.led = false;
+            std::mem::take(&mut queue.waiting)
+        };
+        for Waiting { answer, .. } in waiting {
+            let error = Error::unavailable("the leader of the commit queue went away; this commit was not applied");
+            let _ = answer.send(Err(error.with_next("send it again")));
+        }
     }
 
     fn refuse_all(&self, error: &Error) {

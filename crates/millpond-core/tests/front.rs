@@ -167,3 +167,44 @@ async fn namespaces_have_queues_of_their_own() {
     here.await.unwrap().unwrap();
     task.await.unwrap().unwrap();
 }
+
+/// Submits a commit and fails the test if nobody answers it.
+async fn answered(front: &Front, commit: PreparedCommit, inline: bool) -> Result<(), ErrorKind> {
+    let namespace = Namespace::default();
+    let answer = tokio::time::timeout(Duration::from_secs(10), front.submit(&namespace, commit, inline)).await;
+    answer.expect("nobody answered the commit").map(|_| ()).map_err(|e| e.kind())
+}
+
+#[tokio::test]
+async fn an_engine_that_panics_leaves_its_lane_in_order() {
+    for local in [true, false] {
+        for inline in [true, false] {
+            let gate = Gate::open_with(Answers::PanicOnce);
+            let front = front(&Arc::new(if local { gate.local() } else { gate }), 100, 1 << 20);
+            let path = format!("local: {local}, inline: {inline}");
+            assert_eq!(answered(&front, commit("panics"), inline).await, Err(ErrorKind::UnknownOutcome), "{path}");
+            assert_eq!(answered(&front, commit("next"), inline).await, Ok(()), "{path}");
+            assert_eq!(answered(&front, commit("by the writer"), false).await, Ok(()), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_goes_away_with_its_runtime_leaves_nobody_waiting() {
+    let gate = Arc::new(Gate::closed(Answers::Commit));
+    let front = front(&gate, 100, 1 << 20);
+    let leading = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (theirs, first) = (Arc::clone(&front), commit("first"));
+    drop(leading.spawn(async move { theirs.submit(&Namespace::default(), first, false).await.map(|_| ()) }));
+    while gate.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let waiting = commit("waiting");
+    let task = submit(&front, &waiting).await;
+    leading.shutdown_background();
+    let answer = tokio::time::timeout(Duration::from_secs(10), task).await.expect("nobody answered the commit");
+    assert_eq!(answer.unwrap(), Err(ErrorKind::Unavailable));
+    gate.open();
+    assert_eq!(answered(&front, commit("next"), false).await, Ok(()));
+    assert!(!gate.seen().concat().contains(&waiting.id()), "what was answered as not applied reached the engine");
+}

@@ -18,6 +18,7 @@ pub enum Answers {
     Fail(ErrorKind),
     OneTooFew,
     UnknownOnce,
+    PanicOnce,
 }
 
 #[derive(Debug)]
@@ -26,11 +27,17 @@ pub struct Gate {
     open: Semaphore,
     seen: Mutex<Vec<Vec<CommitId>>>,
     answered: AtomicBool,
+    local: bool,
 }
 
 impl Gate {
     pub fn closed(answers: Answers) -> Self {
-        Self { answers, open: Semaphore::new(0), seen: Mutex::default(), answered: AtomicBool::new(false) }
+        Self { answers, open: Semaphore::new(0), seen: Mutex::default(), answered: AtomicBool::new(false), local: false }
+    }
+
+    /// The same, with a path that blocks the calling thread.
+    pub fn local(self) -> Self {
+        Self { local: true, ..self }
     }
 
     pub fn open_with(answers: Answers) -> Self {
@@ -47,6 +54,20 @@ impl Gate {
     /// The batches that came so far, those behind the closed gate included.
     pub fn seen(&self) -> Vec<Vec<CommitId>> {
         self.seen.lock().unwrap().clone()
+    }
+
+    fn answer(&self, ids: Vec<CommitId>) -> Result<Vec<Result<Outcome>>> {
+        let mut outcomes: Vec<_> = ids.into_iter().map(|id| Ok(Outcome::Committed(Self::receipt(id)))).collect();
+        match self.answers {
+            Answers::Fail(kind) => return Err(Error::new(kind, "the engine failed")),
+            Answers::UnknownOnce if !self.answered.swap(true, Ordering::SeqCst) => {
+                return Err(Error::new(ErrorKind::UnknownOutcome, "the answer was lost"));
+            }
+            Answers::PanicOnce if !self.answered.swap(true, Ordering::SeqCst) => panic!("the engine panicked"),
+            Answers::OneTooFew => drop(outcomes.pop()),
+            Answers::Commit | Answers::UnknownOnce | Answers::PanicOnce => {}
+        }
+        Ok(outcomes)
     }
 
     fn receipt(id: CommitId) -> Receipt {
@@ -79,16 +100,7 @@ impl Engine for Gate {
         let ids: Vec<CommitId> = batch.iter().map(PreparedCommit::id).collect();
         self.seen.lock().unwrap().push(ids.clone());
         self.open.acquire().await.unwrap().forget();
-        let mut outcomes: Vec<_> = ids.into_iter().map(|id| Ok(Outcome::Committed(Self::receipt(id)))).collect();
-        match self.answers {
-            Answers::Fail(kind) => return Err(Error::new(kind, "the engine failed")),
-            Answers::UnknownOnce if !self.answered.swap(true, Ordering::SeqCst) => {
-                return Err(Error::new(ErrorKind::UnknownOutcome, "the answer was lost"));
-            }
-            Answers::OneTooFew => drop(outcomes.pop()),
-            Answers::Commit | Answers::UnknownOnce => {}
-        }
-        Ok(outcomes)
+        self.answer(ids)
     }
 
     async fn namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceInfo>> {
@@ -153,6 +165,22 @@ impl Engine for Gate {
     }
 
     fn local(&self) -> Option<&dyn LocalEngine> {
-        None
+        self.local.then_some(self)
+    }
+}
+
+impl LocalEngine for Gate {
+    fn commit_now(&self, _: &Namespace, batch: &[PreparedCommit]) -> Result<Vec<Result<Outcome>>> {
+        let ids: Vec<CommitId> = batch.iter().map(PreparedCommit::id).collect();
+        self.seen.lock().unwrap().push(ids.clone());
+        self.answer(ids)
+    }
+
+    fn read_now(&self, _: &Namespace, _: &[Read]) -> Result<Vec<Answer>> {
+        not_asked()
+    }
+
+    fn feed_now(&self, _: &Namespace, _: &FeedRequest) -> Result<FeedPage> {
+        not_asked()
     }
 }
