@@ -55,7 +55,7 @@ pub use name::{CollectionName, Key, Namespace, RecordId, StreamName};
 pub use outcome::{Appended, Conflict, Expected, Found, Outcome, Receipt};
 pub use position::{Cursor, Position};
 pub use query::{Damaged, Direction, Filter, Group, KEY_FIELD, Page, PageCursor, Query};
-pub use record::{Deleted, Document, Record, Versioned};
+pub use record::{Deleted, Document, Record, STORE_FIELD, Versioned};
 pub use store::Store;
 pub use subscribe::{Delivery, Pace, StartAt, Subscription};
 pub use time::{Host, ManualHost, SystemHost, Timestamp};

@@ -1,7 +1,7 @@
 //! Records and typed documents.
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::collection::Collection;
 use crate::error::Result;
@@ -59,11 +59,17 @@ pub struct Deleted {
     pub by: Option<String>,
 }
 
+/// The one field that [`Versioned`] adds to a document when it is serialised. Remove it before the JSON is read as the
+/// document again.
+pub const STORE_FIELD: &str = "_store";
+
 /// A typed document together with what the store knows about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+///
+/// Serialised, it is the document and one field more, [`STORE_FIELD`]: `{…, "_store": {"revision": 3, "position": 17,
+/// "time": …, "by": …}}`. So no field of a document is ever hidden by one of the store's.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned<T> {
     /// The document.
-    #[serde(flatten)]
     pub value: T,
     /// The revision it was read at; pass it back to update only if nobody else did.
     pub revision: u64,
@@ -72,8 +78,29 @@ pub struct Versioned<T> {
     /// When it was last changed.
     pub time: Timestamp,
     /// Who changed it last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+impl<T: Serialize> Serialize for Versioned<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a, T> {
+            #[serde(flatten)]
+            value: &'a T,
+            #[serde(rename = "_store")]
+            store: StoreFacts<'a>,
+        }
+        #[derive(Serialize)]
+        struct StoreFacts<'a> {
+            revision: u64,
+            position: Position,
+            time: Timestamp,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            by: Option<&'a str>,
+        }
+        let store = StoreFacts { revision: self.revision, position: self.position, time: self.time, by: self.by.as_deref() };
+        Shown { value: &self.value, store }.serialize(serializer)
+    }
 }
 
 impl<T> std::ops::Deref for Versioned<T> {
@@ -113,4 +140,28 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// # Errors
     /// `Invalid` when it cannot be a key.
     fn key(&self) -> Result<Key>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_keeps_its_own_fields_beside_those_of_the_store() {
+        let value = serde_json::json!({ "revision": "mine", "time": 5, "by": "me", "position": { "x": 1 } });
+        let shown = Versioned {
+            value: value.clone(),
+            revision: 3,
+            position: Position(17),
+            time: Timestamp::from_micros(0),
+            by: Some("anna".to_owned()),
+        };
+        let mut json = serde_json::to_value(&shown).expect("JSON");
+        let store = json.as_object_mut().and_then(|fields| fields.remove(STORE_FIELD)).expect("the store's field");
+        assert_eq!(
+            (store["revision"].clone(), store["position"].clone(), store["by"].clone()),
+            (3.into(), 17.into(), "anna".into())
+        );
+        assert_eq!(json, value);
+    }
 }

@@ -281,7 +281,7 @@ impl ListArgs {
 }
 
 fn read_flow(file: &str) -> Result<Flow> {
-    Flow::from_json(&input::read_text(file)?)
+    Flow::from_json(&input::document_file(file)?)
 }
 
 fn read_components(file: &str) -> Result<BTreeMap<String, ComponentConfig>> {

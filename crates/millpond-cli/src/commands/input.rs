@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 
-use millpond::{Error, Host, Json, PageCursor, Result, Scope, SystemHost, Timestamp};
+use millpond::{Error, Host, Json, PageCursor, Result, STORE_FIELD, Scope, SystemHost, Timestamp};
 use serde_json::Value;
 
 /// The text of a file; `-` is stdin.
@@ -19,6 +19,32 @@ pub fn read_text(file: &str) -> Result<String> {
         std::fs::read_to_string(file)
     };
     read.map_err(|e| Error::unavailable(format!("cannot read {file}")).with_source(e))
+}
+
+/// A document's text without what the program shows beside it: the field `_store`. So what a command printed can be
+/// given back to another. Text that is no such JSON stays as it is, for the document's own reader to judge.
+fn without_store_field(text: String) -> String {
+    let Ok(mut value) = Json::parse(&text).and_then(|json| json.value()) else { return text };
+    match value.as_object_mut().and_then(|fields| fields.remove(STORE_FIELD)) {
+        Some(_) => value.to_string(),
+        None => text,
+    }
+}
+
+/// The text of a document's file, without the store's own field; `-` is stdin.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn document_file(file: &str) -> Result<String> {
+    read_text(file).map(without_store_field)
+}
+
+/// A document given in place, as `@FILE`, or as `-` for stdin, without the store's own field.
+///
+/// # Errors
+/// As [`json`].
+pub fn document(given: &str) -> Result<Value> {
+    Json::parse(&without_store_field(inline_or_file(given)?))?.value()
 }
 
 /// Text given in place, as `@FILE`, or as `-` for stdin.

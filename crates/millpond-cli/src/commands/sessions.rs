@@ -234,7 +234,7 @@ pub async fn run(ctx: &Context, command: SessionsCommand) -> Result<Exit> {
             ctx.out.say(&session.id, &value(&session)?)?;
         }
         SessionsCommand::Save { document, revision } => {
-            let session: Session = serde_json::from_value(input::json(&document)?).map_err(|e| {
+            let session: Session = serde_json::from_value(input::document(&document)?).map_err(|e| {
                 Error::invalid("not a session").with_source(e).with_next("millpond sessions load ID -o json shows one")
             })?;
             let saved = match revision {

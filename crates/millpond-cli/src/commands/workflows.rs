@@ -248,7 +248,7 @@ pub async fn run(ctx: &Context, command: WorkflowsCommand) -> Result<Exit> {
 
 fn new_workflow(args: StoreArgs) -> Result<NewWorkflow> {
     // JSON is YAML, so one reader takes both.
-    let mut new = NewWorkflow::from_yaml(&input::read_text(&args.file)?)?;
+    let mut new = NewWorkflow::from_yaml(&input::document_file(&args.file)?)?;
     if args.next {
         new = new.next();
     }

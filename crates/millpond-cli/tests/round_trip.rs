@@ -1,0 +1,72 @@
+//! What one command printed as JSON can be given back to another: nothing of the store's own ends up in the document,
+//! and no field of the document is hidden.
+
+mod support;
+
+use serde_json::Value;
+use support::scene::Scene;
+
+fn json(scene: &Scene, line: &str) -> Value {
+    let output = scene.quiet(line);
+    assert!(output.status.success(), "{line}: {output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What the store itself keeps as the document.
+fn kept(scene: &Scene, collection: &str, key: &str) -> Value {
+    json(scene, &format!("records get {collection} {key} -o json"))["value"].clone()
+}
+
+#[test]
+fn a_flow_is_read_changed_and_read() {
+    let scene = Scene::new();
+    scene.file(
+        "flow.json",
+        r#"{"id":"f","name":"F","revision":"mine","time":5,"by":"me","nodes":[{"id":"a","component":"udp","type":"input",
+            "name":"a","position":{"x":1,"y":2},"config":{"port":1}}],"connections":[]}"#,
+    );
+    let created = json(&scene, "flows create flow.json -o json");
+    assert_eq!((created["revision"].clone(), created["_store"]["revision"].clone()), ("mine".into(), 1.into()));
+    let got = json(&scene, "flows get f -o json");
+    scene.file("got.json", got.to_string());
+    json(&scene, "flows update got.json -o json");
+    let again = json(&scene, "flows get f -o json");
+    assert_eq!(again["_store"]["revision"], 2);
+    for own in ["revision", "time", "by", "name", "nodes"] {
+        assert_eq!(again[own], got[own], "{own}");
+    }
+    let kept = kept(&scene, "flows", "f");
+    assert!(kept.get("_store").is_none() && kept.get("position").is_none(), "{kept}");
+}
+
+#[test]
+fn a_session_is_loaded_saved_and_loaded() {
+    let scene = Scene::new();
+    json(&scene, "sessions create --workflow etl --id s1 -o json");
+    let before = kept(&scene, "sessions", "s1");
+    let mut loaded = json(&scene, "sessions load s1 -o json");
+    assert_eq!(loaded["_store"]["revision"], 1);
+    loaded["revision"] = "mine".into();
+    scene.file("s1.json", loaded.to_string());
+    json(&scene, "sessions save @s1.json -o json");
+    json(&scene, "sessions save @s1.json --revision 2 -o json");
+    let after = kept(&scene, "sessions", "s1");
+    assert_eq!(after["revision"], "mine");
+    let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let mut expected = names(&before);
+    expected.push("revision".to_owned());
+    expected.sort_unstable();
+    let mut found = names(&after);
+    found.sort_unstable();
+    assert_eq!(found, expected, "nothing of the store's was saved with it");
+}
+
+#[test]
+fn a_definition_is_stored_without_the_stores_field() {
+    let scene = Scene::new();
+    scene.file("etl.json", r#"{"id":"etl","nodes":["a"],"_store":{"revision":9}}"#);
+    json(&scene, "workflows store etl.json -o json");
+    let got = json(&scene, "workflows get etl@1 -o json");
+    assert_eq!(got["definition"], serde_json::json!({ "id": "etl", "nodes": ["a"] }));
+    assert_eq!(got["_store"]["revision"], 1);
+}
