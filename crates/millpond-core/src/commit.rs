@@ -280,7 +280,8 @@ impl Commit {
     /// Operations that count against the limit.
     pub fn operations(&self) -> usize {
         let events: usize = self.appends.iter().map(|a| a.events.len()).sum();
-        self.expect.len() + self.writes.len() + events + self.trims.len() + self.seals.len()
+        let writes: usize = self.writes.iter().map(|w| if let Write::Merge(_, ops) = w { ops.len().max(1) } else { 1 }).sum();
+        self.expect.len() + writes + events + self.trims.len() + self.seals.len()
     }
 
     /// Checks every limit, fixes the id, and takes out the index fields: all the work that needs no store.
@@ -344,16 +345,61 @@ fn check_sizes(commit: &Commit) -> Result<()> {
                 ))
                 .with_next("split it, or keep the bytes as an artifact"));
             }
-            Write::Acquire(Acquire { lease, ttl, .. }) | Write::Renew { lease, ttl, .. } => {
-                let micros = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
-                if !(TTL_MIN_US..=TTL_MAX_US).contains(&micros) {
-                    return Err(Error::invalid(format!("lease {lease}: a ttl of {ttl:?} is not between 1 ms and 24 h")));
-                }
+            Write::Merge(record, ops) => ops.iter().try_for_each(|op| check_pointer(record, op.path()))?,
+            Write::Acquire(acquire) => {
+                check_ttl(&acquire.lease, acquire.ttl)?;
+                check_holder(acquire)?;
             }
+            Write::Renew { lease, ttl, .. } => check_ttl(lease, *ttl)?,
             _ => {}
         }
     }
     commit.appends.iter().flat_map(|a| &a.events).try_for_each(NewEvent::check)
+}
+
+/// A merge's path is bounded before it is walked: it makes an object for each of its segments.
+fn check_pointer(record: &RecordId, pointer: &str) -> Result<()> {
+    let segments = pointer.split('/').count() - 1;
+    if pointer.len() > limits::NAME_BYTES || segments > limits::JSON_DEPTH {
+        return Err(Error::invalid(format!(
+            "a merge path of {record} has {} bytes and {segments} segments; the limits are {} and {}",
+            pointer.len(),
+            limits::NAME_BYTES,
+            limits::JSON_DEPTH
+        )));
+    }
+    Ok(())
+}
+
+fn check_ttl(lease: &Key, ttl: Duration) -> Result<()> {
+    let micros = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+    if (TTL_MIN_US..=TTL_MAX_US).contains(&micros) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("lease {lease}: a ttl of {ttl:?} is not between 1 ms and 24 h")))
+}
+
+fn check_holder(acquire: &Acquire) -> Result<()> {
+    let holder = &acquire.holder;
+    let texts = [
+        ("holder", Some(&holder.name)),
+        ("host", holder.host.as_ref()),
+        ("boot id", holder.boot.as_ref()),
+        ("purpose", acquire.purpose.as_ref()),
+    ];
+    for (what, text) in texts {
+        if let Some(text) = text
+            && (text.len() > limits::INDEXED_TEXT_BYTES || text.chars().any(char::is_control))
+        {
+            return Err(Error::invalid(format!(
+                "lease {}: the {what} has {} bytes or a control character; the limit is {} bytes",
+                acquire.lease,
+                text.len(),
+                limits::INDEXED_TEXT_BYTES
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn prepared_fields(write: &Write, catalog: &Catalog) -> Result<Option<PreparedFields>> {
@@ -450,6 +496,10 @@ impl Feeder {
         if let Some(text) = text {
             self.text(text);
         }
+    }
+    fn optional_number(&mut self, n: Option<u64>) {
+        self.tag(u8::from(n.is_some()));
+        self.number(n.unwrap_or(0));
     }
     fn record(&mut self, record: &RecordId) {
         self.text(record.collection.as_str());
@@ -550,11 +600,11 @@ fn feed_write(f: &mut Feeder, write: &Write) {
             f.text(&a.holder.name);
             f.optional(a.holder.host.as_deref());
             f.optional(a.holder.boot.as_deref());
-            f.number(a.holder.pid.map_or(0, u64::from));
-            f.number(a.holder.started.unwrap_or(0));
+            f.optional_number(a.holder.pid.map(u64::from));
+            f.optional_number(a.holder.started);
             f.duration(a.ttl);
             f.optional(a.purpose.as_deref());
-            f.number(a.dead.unwrap_or(0));
+            f.optional_number(a.dead);
         }
         Write::Renew { lease, token, ttl } => {
             f.tag(21);
@@ -584,6 +634,8 @@ fn feed_merge(f: &mut Feeder, op: &MergeOp) {
     };
     f.tag(tag);
     f.text(path);
+    // What an operation takes in memory beside its texts.
+    f.bytes += 16;
     match op {
         MergeOp::Add(_, n) | MergeOp::Min(_, n) | MergeOp::Max(_, n) => f.number(n.cast_unsigned()),
         MergeOp::Set(_, v) | MergeOp::SetIfAbsent(_, v) => f.text(v.as_str()),
@@ -596,7 +648,7 @@ fn feed_event(f: &mut Feeder, event: &NewEvent) {
     for text in [&event.id, &event.correlation, &event.agent, &event.source] {
         f.optional(text.as_deref());
     }
-    f.number(event.time.map_or(0, |t| t.as_micros().cast_unsigned()));
+    f.optional_number(event.time.map(|t| t.as_micros().cast_unsigned()));
     for (k, v) in &event.labels {
         f.tag(32);
         f.text(k);

@@ -75,6 +75,13 @@ impl EventFilter {
         if self.types.len() > 64 || self.types.iter().any(|t| t.is_empty() || t.len() > crate::limits::INDEXED_TEXT_BYTES) {
             return Err(Error::invalid("an event filter takes up to 64 type patterns of 1 to 1,024 bytes"));
         }
+        if self.labels.len() > crate::limits::FILTERS {
+            return Err(Error::invalid(format!(
+                "{} labels in one event filter; the limit is {}",
+                self.labels.len(),
+                crate::limits::FILTERS
+            )));
+        }
         Ok(())
     }
 

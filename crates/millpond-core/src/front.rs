@@ -46,6 +46,8 @@ struct Queue {
     led: bool,
 }
 
+type LaneKey = (Namespace, Option<Arc<str>>);
+
 struct Lane {
     namespace: Namespace,
     queue: Mutex<Queue>,
@@ -118,7 +120,8 @@ struct Ready {
 /// The front of one engine. Cheap to share; everything through one engine in one process should share one.
 pub struct Front {
     shared: Arc<Shared>,
-    lanes: Mutex<HashMap<Namespace, Arc<Lane>>>,
+    /// By namespace and the store id it is bound to: a namespace made anew is another one.
+    lanes: Mutex<HashMap<LaneKey, Arc<Lane>>>,
     /// Room in units of bytes. Each commit takes its share of the count or its bytes, whichever is more, so one
     /// semaphore keeps both limits.
     room: Arc<Semaphore>,
@@ -228,12 +231,13 @@ impl Front {
     }
 
     fn lane(&self, namespace: &Namespace) -> Arc<Lane> {
+        let key = (namespace.clone(), namespace.store_id().map(Arc::from));
         let mut lanes = lock(&self.lanes);
-        if let Some(lane) = lanes.get(namespace) {
+        if let Some(lane) = lanes.get(&key) {
             return Arc::clone(lane);
         }
         let lane = Arc::new(Lane { namespace: namespace.clone(), queue: Mutex::default() });
-        lanes.insert(namespace.clone(), Arc::clone(&lane));
+        lanes.insert(key, Arc::clone(&lane));
         lane
     }
 }

@@ -12,7 +12,7 @@ pub const DOCUMENT_BYTES: usize = 1 << 20;
 pub const JSON_DEPTH: usize = 64;
 /// Bytes of one event as canonical JSON text, its labels and names included.
 pub const EVENT_BYTES: usize = 256 << 10;
-/// Expectations, writes, events, trims and seals of one commit together.
+/// Expectations, writes, merge operations, events, trims and seals of one commit together.
 pub const COMMIT_OPERATIONS: usize = 4_096;
 /// Bytes of one commit.
 pub const COMMIT_BYTES: usize = 8 << 20;
@@ -28,8 +28,12 @@ pub const PAGE_ROWS: usize = 10_000;
 pub const PAGE_BYTES: usize = 16 << 20;
 /// Reads in one read call.
 pub const READS: usize = 1_024;
+/// Conditions of one query, and labels or type patterns of one event filter.
+pub const FILTERS: usize = 64;
 /// Values in a `one of` filter.
 pub const ONE_OF_VALUES: usize = 1_024;
+/// Values in all filters of one query.
+pub const QUERY_VALUES: usize = 8_192;
 /// Days a receipt is kept, at least. Commit ids older than this are refused.
 pub const RECEIPT_DAYS: i64 = 7;
 /// Commits that may wait in one queue.

@@ -154,13 +154,128 @@ name_type!(
     CollectionName, "collection name", check_short
 );
 name_type!(
-    /// The name of a namespace: the unit of atomicity, order and replication.
-    Namespace, "namespace name", check_short
+    /// The name of a namespace by itself.
+    NamespaceName, "namespace name", check_short
 );
+
+/// A namespace: the unit of atomicity, order and replication.
+///
+/// A handle that was opened is bound to the store id it found: engines refuse it once the namespace has been deleted,
+/// also when one of the same name has been made since. Two are equal when their names are.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Namespace {
+    name: NamespaceName,
+    #[serde(skip)]
+    store_id: Option<Arc<str>>,
+}
 
 impl Namespace {
     /// The namespace that comes into being by itself.
     pub const DEFAULT: &'static str = "default";
+
+    /// Checks the name and keeps it.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the rule and what was found.
+    pub fn new(name: impl Into<Arc<str>>) -> Result<Self> {
+        Ok(Self { name: NamespaceName::new(name)?, store_id: None })
+    }
+
+    /// Takes a name back that a store wrote after it had been checked.
+    pub fn from_store(name: impl Into<Arc<str>>) -> Self {
+        Self { name: NamespaceName::from_store(name), store_id: None }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// The same namespace, bound to what was found when it was opened.
+    #[must_use]
+    pub fn bound(self, store_id: &str) -> Self {
+        Self { store_id: Some(store_id.into()), ..self }
+    }
+
+    /// The store id it is bound to.
+    pub fn store_id(&self) -> Option<&str> {
+        self.store_id.as_deref()
+    }
+
+    /// Refuses a namespace that is bound to another store id than the one found. Engines call it wherever they look
+    /// a namespace up, in the same transaction as what they do in it.
+    ///
+    /// # Errors
+    /// `NotFound`: the namespace this handle was opened on is gone.
+    pub fn check_is(&self, found: &str) -> Result<()> {
+        match &self.store_id {
+            Some(own) if **own != *found => Err(Error::not_found(format!(
+                "namespace {:?} was deleted, and another of that name was made; this handle belongs to the old one",
+                self.as_str()
+            ))
+            .with_next("open it again")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl PartialEq for Namespace {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Namespace {}
+
+impl PartialOrd for Namespace {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Namespace {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl std::hash::Hash for Namespace {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.name, f)
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.name, f)
+    }
+}
+
+impl std::str::FromStr for Namespace {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        Self::new(s)
+    }
+}
+
+impl TryFrom<&str> for Namespace {
+    type Error = Error;
+    fn try_from(s: &str) -> Result<Self> {
+        Self::new(s)
+    }
+}
+
+impl Borrow<str> for Namespace {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
 }
 
 impl Default for Namespace {

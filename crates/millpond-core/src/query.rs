@@ -190,18 +190,28 @@ impl Query {
         if self.limit == 0 || self.limit > limits::PAGE_ROWS {
             return Err(Error::invalid(format!("a limit of {} is not between 1 and {}", self.limit, limits::PAGE_ROWS)));
         }
+        let values: usize = self.filters.iter().map(|f| if let Filter::OneOf(_, v) = f { v.len() } else { 1 }).sum();
+        if self.filters.len() > limits::FILTERS || values > limits::QUERY_VALUES {
+            return Err(Error::invalid(format!(
+                "a query with {} filters and {values} values; the limits are {} and {}",
+                self.filters.len(),
+                limits::FILTERS,
+                limits::QUERY_VALUES
+            )));
+        }
         resolved.filters = self.filters.iter().map(|f| resolve_filter(f, &self.collection, spec)).collect::<Result<_>>()?;
         let order = kind_of(&self.order, &self.collection, spec)?;
         if order == FieldKind::TextSet {
             return Err(Error::invalid(format!("results cannot be ordered by the set {:?}", self.order)));
         }
         if let Some(after) = &self.after {
-            after.check(self)?;
+            // Cursors are made from resolved queries, whose values have their fields' types.
+            after.check(&resolved)?;
         }
         Ok(resolved)
     }
 
-    /// The conditions alone, for `count` and `group_by`.
+    /// Tells a cursor of this query from one of another.
     fn fingerprint(&self) -> u64 {
         // FNV-1a: only has to tell queries apart by accident, never against an attacker.
         let text = format!("{}|{:?}|{}|{:?}", self.collection, self.filters, self.order, self.direction);

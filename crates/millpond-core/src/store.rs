@@ -56,6 +56,7 @@ impl Store {
                     .with_next(format!("make it: millpond namespaces create {namespace}")));
             }
         };
+        let namespace = namespace.bound(&info.store_id);
         let catalog = engine.catalog(&namespace).await?;
         let host = engine.host();
         let shared = Shared { front, namespace, store_id: info.store_id, host, catalog: RwLock::new(catalog) };
@@ -154,16 +155,21 @@ impl Store {
     }
 
     async fn settle(&self, mut prepared: PreparedCommit) -> Result<Outcome> {
+        let mut unknown: Option<Error> = None;
         let mut tries = 0;
         loop {
             let answer = self.shared.front.submit(self.namespace(), prepared.clone(), self.inline).await;
-            match answer {
-                Err(e) if e.kind() == ErrorKind::UnknownOutcome && tries < SETTLE_TRIES => {
+            match (answer, unknown) {
+                (Err(e), _) if e.kind() == ErrorKind::UnknownOutcome && tries < SETTLE_TRIES => {
                     tries += 1;
                     prepared = prepared.again();
+                    unknown = Some(e);
                     Box::pin(tokio::time::sleep(std::time::Duration::from_millis(50 << tries))).await;
                 }
-                other => return other,
+                // Only an answer of the rules settles it. That the second try was refused for another reason says
+                // nothing about the first.
+                (Err(e), Some(first)) => return Err(first.with("asked again", e.message())),
+                (other, _) => return other,
             }
         }
     }

@@ -30,7 +30,8 @@ pub enum StartAt {
 pub enum Delivery {
     /// A change, and the cursor that resumes after it.
     Change(Change, Cursor),
-    /// A watch of records that began at the oldest has now shown every record that existed when it began.
+    /// A watch of records that began at the oldest has now shown every record that existed when it began, in its
+    /// latest state; changes made meanwhile may have come before this mark.
     SnapshotEnd(Cursor),
     /// Something that does not read back was passed over.
     Damaged(Damaged, Cursor),
@@ -150,31 +151,23 @@ impl Subscription {
         let before = self.after;
         for change in page.changes {
             let position = change.position();
-            if let Some(head) = self.snapshot {
-                if position > head {
-                    self.end_snapshot(head);
-                } else if matches!(change, Change::Deleted(_)) {
-                    continue;
-                }
+            // A delete from before the snapshot is no news to somebody who has seen nothing yet.
+            if matches!(change, Change::Deleted(_)) && self.snapshot.is_some_and(|head| position <= head) {
+                continue;
             }
             let cursor = self.store.cursor(position);
             self.ready.push_back(Delivery::Change(change, cursor));
         }
         let end = self.store.cursor(page.next);
         self.ready.extend(page.damaged.into_iter().map(|d| Delivery::Damaged(d, end.clone())));
-        if let Some(head) = self.snapshot
-            && page.next >= head
-        {
-            self.end_snapshot(head);
+        // The mark waits until a page reached the head of its own moment: a record that changed while the snapshot
+        // was shown moved behind it, and existed all the same.
+        if self.snapshot.is_some() && page.next >= page.head {
+            self.snapshot = None;
+            self.ready.push_back(Delivery::SnapshotEnd(end));
         }
         self.after = Some(page.next);
         Ok(!self.ready.is_empty() || (before != self.after && page.next < page.head))
-    }
-
-    fn end_snapshot(&mut self, head: Position) {
-        if self.snapshot.take().is_some() {
-            self.ready.push_back(Delivery::SnapshotEnd(self.store.cursor(head)));
-        }
     }
 
     async fn wait(&self) {

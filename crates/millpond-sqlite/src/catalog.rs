@@ -52,7 +52,8 @@ pub(crate) struct Schemas(Mutex<HashMap<String, Arc<Schema>>>);
 impl Schemas {
     /// The schema this process last knew of a namespace. It may be out of date.
     pub(crate) fn known(&self, namespace: &Namespace) -> Option<Arc<Schema>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(namespace.as_str()).cloned()
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(namespace.as_str()).cloned();
+        known.filter(|schema| namespace.check_is(&schema.store_id).is_ok())
     }
 
     /// The schema that belongs to a namespace row just read on this connection.

@@ -16,6 +16,13 @@ use crate::query::{check_limit, prefix_end, run};
 pub(crate) fn page(connection: &Connection, namespace: &Namespace, schemas: &Schemas, request: &FeedRequest) -> Result<FeedPage> {
     check_limit(request.limit)?;
     let ns = namespace_row(connection, namespace)?;
+    if let Some(after) = request.after.filter(|p| p.0 > ns.position) {
+        return Err(Error::new(
+            ErrorKind::CursorExpired,
+            format!("position {after} is beyond {}, the last one of this store: it may be a copy that went back", ns.position),
+        )
+        .with_next("start again from the oldest"));
+    }
     match &request.selector {
         Selector::Events(filter) => events(connection, &ns, filter, request),
         Selector::Records { collection, key_prefix } => {
@@ -43,13 +50,7 @@ fn events(connection: &Connection, ns: &NamespaceRow, filter: &EventFilter, requ
     let rows = rows(connection, conditions, Direction::Ascending, request.limit)?;
     let head = Position(ns.position);
     let next = if rows.more { rows.last.unwrap_or(head) } else { head };
-    Ok(FeedPage {
-        changes: rows.events.into_iter().map(Change::Event).collect(),
-        // A cursor from the future (a store restored from a copy) stays where it is.
-        next: next.max(request.after.unwrap_or_default()),
-        head,
-        damaged: rows.damaged,
-    })
+    Ok(FeedPage { changes: rows.events.into_iter().map(Change::Event).collect(), next, head, damaged: rows.damaged })
 }
 
 /// The last position trimmed away from the streams a filter takes.
@@ -125,7 +126,7 @@ fn records(
         }
     }
     let next = if more { last.unwrap_or(head) } else { head };
-    Ok(FeedPage { changes: list, next: next.max(after), head, damaged })
+    Ok(FeedPage { changes: list, next, head, damaged })
 }
 
 fn changes(

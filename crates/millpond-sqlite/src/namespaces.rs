@@ -58,7 +58,10 @@ pub(crate) fn find(connection: &Connection, namespace: &Namespace) -> Result<Opt
 
 /// The row of a namespace that has to exist.
 pub(crate) fn namespace_row(connection: &Connection, namespace: &Namespace) -> Result<NamespaceRow> {
-    find(connection, namespace)?.ok_or_else(|| Error::not_found(format!("namespace {:?} does not exist", namespace.as_str())))
+    let row = find(connection, namespace)?
+        .ok_or_else(|| Error::not_found(format!("namespace {:?} does not exist", namespace.as_str())))?;
+    namespace.check_is(&row.store_id)?;
+    Ok(row)
 }
 
 impl NamespaceRow {

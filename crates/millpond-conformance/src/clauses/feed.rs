@@ -288,6 +288,10 @@ async fn expires_after_a_trim(ground: Arc<Ground>) -> Verdict {
     ensure_eq!(feed_positions(&two, &log, None, 10).await?, vec![7, 9], "from the oldest");
     let other = Selector::stream(StreamName::new("other")?);
     ensure_eq!(feed_positions(&two, &other, Some(Position(1)), 10).await?, vec![2, 4, 6, 8, 10], "another stream");
+    // A copy of a store that went on elsewhere: silence would skip whatever is committed until it has caught up.
+    let beyond = Position(two.head().await?.0 + 1);
+    let request = FeedRequest { selector: Selector::Events(EventFilter::all()), after: Some(beyond), limit: 10 };
+    refused(two.feed(request).await, ErrorKind::CursorExpired, "a cursor beyond the head")?;
     Ok(())
 }
 

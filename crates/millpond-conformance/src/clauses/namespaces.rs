@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use millpond::{Collection, Commit, Engine, ErrorKind, FieldKind, Front, Namespace, NamespaceStatus, Query, Store};
+use millpond::{
+    Collection, Commit, Cursor, Engine, ErrorKind, FieldKind, Front, Namespace, NamespaceStatus, Position, Query, Selector,
+    StartAt, Store, StreamName,
+};
 use serde_json::json;
 
 use super::tools::{append, event, head, put, refused, two, value};
@@ -152,6 +155,11 @@ async fn make_again(ground: &Ground, other: &Namespace) -> Verdict {
     let receipt = new.commit(put("notes", "a", &json!(1))?.append("log", event("x", 1)?)?).await?;
     ensure_eq!((receipt.revisions[0], receipt.sequences[0].first), (1, 1), "revision and sequence begin again");
     refused(old.info().await, ErrorKind::NotFound, "a handle on the old one")?;
+    refused(old.commit(put("notes", "late", &json!(1))?).await, ErrorKind::NotFound, "a commit through the old handle")?;
+    refused(old.get("notes", "a").await, ErrorKind::NotFound, "a read through the old handle")?;
+    let mut feed = old.subscribe(Selector::stream(StreamName::new("log")?), StartAt::After(Cursor::unbound(Position(1))));
+    refused(feed.try_next().await, ErrorKind::NotFound, "a feed through the old handle")?;
+    ensure!(new.get("notes", "late").await?.is_none(), "a commit through the old handle reached the new namespace");
     Ok(())
 }
 

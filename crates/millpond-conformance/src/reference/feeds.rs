@@ -12,6 +12,10 @@ use super::streams;
 pub(super) fn page(data: &NamespaceData, request: &FeedRequest, steps: &dyn Steps) -> Result<FeedPage> {
     streams::check_limit(request.limit)?;
     let after = request.after.unwrap_or_default();
+    if after > data.head.position && steps.expires_cursors() {
+        return Err(Error::new(ErrorKind::CursorExpired, format!("position {after} is beyond the last one of this store"))
+            .with_next("start again from the oldest"));
+    }
     if let (Some(after), true) = (request.after, steps.expires_cursors()) {
         let forgotten = forgotten(data, &request.selector);
         if after < forgotten {

@@ -107,6 +107,7 @@ impl ReferenceEngine {
         let data = namespaces
             .get_mut(namespace)
             .ok_or_else(|| Error::not_found(format!("namespace {:?} does not exist", namespace.as_str())))?;
+        namespace.check_is(&data.store_id)?;
         work(data)
     }
 

@@ -166,7 +166,7 @@ impl Work {
             return check::replay(prepared, stored);
         }
         check::namespace(&self.state.namespace)?;
-        check::id_age(prepared.id(), &self.state.namespace, self.now)?;
+        check::id_age(prepared, &self.state.namespace, self.now)?;
         self.undo.position = self.position;
         self.undo.events = self.events.len();
         match self.work_out(prepared) {

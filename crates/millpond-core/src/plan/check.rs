@@ -6,7 +6,6 @@ use crate::collection::CollectionSpec;
 use crate::commit::{Commit, Expectation, PreparedCommit};
 use crate::engine::NamespaceStatus;
 use crate::error::{Error, Result};
-use crate::id::CommitId;
 use crate::lease::LEASES;
 use crate::limits;
 use crate::name::RecordId;
@@ -43,7 +42,13 @@ pub(super) fn namespace(head: &NamespaceHead) -> Result<()> {
 }
 
 /// An id whose receipt may be gone must not be applied: it might be the second time.
-pub(super) fn id_age(id: CommitId, head: &NamespaceHead, now: Timestamp) -> Result<()> {
+///
+/// An id that was made for this submission has no receipt anywhere, whatever the clocks say.
+pub(super) fn id_age(prepared: &PreparedCommit, head: &NamespaceHead, now: Timestamp) -> Result<()> {
+    let id = prepared.id();
+    if prepared.is_fresh() {
+        return Ok(());
+    }
     let days = u32::try_from(limits::RECEIPT_DAYS).unwrap_or(u32::MAX);
     let oldest = head.receipts_floor.max(now.minus(DAY * days));
     // An id has millisecond resolution: give the floor the same.

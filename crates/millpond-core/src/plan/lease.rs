@@ -32,7 +32,7 @@ impl Work {
             Write::Acquire(acquire) => self.acquire(acquire),
             Write::Renew { lease, token, ttl } => {
                 let (before, mut state) = self.held_with(lease, *token)?;
-                // A renewal counts from now, and never shortens what was promised to outsiders by accident of clocks.
+                // A renewal counts from now, so a shorter ttl moves the deadline nearer.
                 state.deadline = self.now.plus(*ttl);
                 state.ttl_us = micros(*ttl);
                 self.put_lease(lease, &before, &state)
