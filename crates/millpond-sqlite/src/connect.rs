@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millpond_core::{Error, ErrorKind, Result};
@@ -118,8 +118,33 @@ pub(crate) struct Readers {
 #[derive(Debug, Default)]
 struct Idle {
     connections: Vec<Connection>,
+    /// Connections that exist, idle or lent, and those being opened.
     opened: usize,
     waiting: usize,
+    closed: bool,
+}
+
+/// A place among the readers, with its connection once that is open. Dropped, it makes room for whoever waits: also
+/// when the connection could not be opened, and when the work on it panicked.
+struct Lent<'r> {
+    readers: &'r Readers,
+    connection: Option<Connection>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.readers.idle();
+        match self.connection.take() {
+            Some(connection) if !idle.closed => idle.connections.push(connection),
+            // Never opened, or not wanted any more.
+            _ => idle.opened -= 1,
+        }
+        let waiting = idle.waiting > 0;
+        drop(idle);
+        if waiting {
+            self.readers.returned.notify_one();
+        }
+    }
 }
 
 impl Readers {
@@ -127,46 +152,40 @@ impl Readers {
         Self { path: path.to_owned(), idle: Mutex::default(), returned: Condvar::new() }
     }
 
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lends a reader; waits for one when all are busy.
     pub(crate) fn with<T>(&self, counters: &Counters, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let connection = self.take(counters)?;
-        let result = work(&connection);
-        self.give_back(connection);
-        result
+        let mut lent = self.take()?;
+        let connection = match lent.connection.take() {
+            Some(connection) => connection,
+            None => self.open(counters)?,
+        };
+        work(lent.connection.insert(connection))
     }
 
     /// Lends a reader that is open and free; `None` when there is none. Never waits for another reader.
     pub(crate) fn with_idle<T>(&self, work: impl FnOnce(&Connection) -> T) -> Option<T> {
         let connection = self.idle.try_lock().ok()?.connections.pop()?;
-        let result = work(&connection);
-        self.give_back(connection);
-        Some(result)
+        let mut lent = Lent { readers: self, connection: None };
+        Some(work(lent.connection.insert(connection)))
     }
 
-    fn give_back(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.connections.push(connection);
-        let waiting = idle.waiting > 0;
-        drop(idle);
-        if waiting {
-            self.returned.notify_one();
-        }
-    }
-
-    fn take(&self, counters: &Counters) -> Result<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+    /// An idle reader, or the right to open one.
+    fn take(&self) -> Result<Lent<'_>> {
+        let mut idle = self.idle();
         loop {
+            if idle.closed {
+                return Err(closed());
+            }
             if let Some(connection) = idle.connections.pop() {
-                return Ok(connection);
+                return Ok(Lent { readers: self, connection: Some(connection) });
             }
             if idle.opened < READERS {
                 idle.opened += 1;
-                drop(idle);
-                let opened = self.open(counters);
-                if opened.is_err() {
-                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).opened -= 1;
-                }
-                return opened;
+                return Ok(Lent { readers: self, connection: None });
             }
             idle.waiting += 1;
             idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
@@ -180,10 +199,84 @@ impl Readers {
         Ok(connection)
     }
 
-    /// Closes the readers that are not lent.
+    /// Closes the readers that are not lent, and lends none from now on; those that are lent close when they return.
     pub(crate) fn close(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
+        idle.closed = true;
         idle.opened -= idle.connections.len();
         idle.connections.clear();
+        drop(idle);
+        self.returned.notify_all();
+    }
+}
+
+/// What a closed store answers.
+pub(crate) fn closed() -> Error {
+    Error::unavailable("the store is closed").with_next("open it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millpond_core::ErrorKind;
+    use std::sync::mpsc::channel;
+
+    fn file() -> (tempfile::TempDir, Readers, Counters) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = WAL").unwrap();
+        (folder, Readers::new(&path), Counters::default())
+    }
+
+    #[test]
+    fn a_reader_that_cannot_be_opened_lets_the_next_one_try() {
+        let (folder, readers, counters) = file();
+        let (readers, counters) = (Arc::new(readers), Arc::new(counters));
+        // All places but one are lent, and somebody holds the last without having opened it yet.
+        let lent: Vec<_> = (1..READERS).map(|_| readers.take().unwrap()).collect();
+        let last = readers.take().unwrap();
+        let (done, waits) = channel();
+        let waiter = {
+            let (readers, counters) = (Arc::clone(&readers), Arc::clone(&counters));
+            std::thread::spawn(move || done.send(readers.with(&counters, |_| Ok(())).map_err(|e| e.kind())))
+        };
+        while readers.idle().waiting == 0 {
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(folder.path().join("a.db")).unwrap();
+        assert!(readers.open(&counters).is_err());
+        drop(last);
+        let answer = waits.recv_timeout(Duration::from_secs(20)).expect("the waiting reader was never woken");
+        assert_eq!(answer, Err(ErrorKind::Unavailable));
+        waiter.join().unwrap().unwrap();
+        drop(lent);
+        assert_eq!(readers.idle().opened, 0);
+    }
+
+    #[test]
+    fn a_panic_gives_the_reader_back() {
+        let (_folder, readers, counters) = file();
+        for _ in 0..=READERS {
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                readers.with(&counters, |_| -> Result<()> { panic!("a fault in a read") })
+            }));
+            assert!(panicked.is_err());
+        }
+        let idle = readers.idle();
+        assert_eq!((idle.opened, idle.connections.len()), (1, 1));
+    }
+
+    #[test]
+    fn nothing_is_lent_after_close() {
+        let (_folder, readers, counters) = file();
+        readers
+            .with(&counters, |_| {
+                readers.close();
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(readers.idle().opened, 0, "the returned reader stayed open");
+        assert_eq!(readers.with(&counters, |_| Ok(())).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(readers.with_idle(|_| ()).is_none());
     }
 }

@@ -14,8 +14,8 @@ use millpond_core::{
 use rusqlite::Connection;
 
 use crate::catalog::Schemas;
-use crate::connect::{Counters, Location, Readers, connect};
-use crate::errors::{sql, unknown};
+use crate::connect::{Counters, Location, Readers, closed, connect};
+use crate::errors::{sql, undecided, unknown};
 use crate::held::Held;
 use crate::hint::Hints;
 use crate::namespaces::{self, namespace_row};
@@ -171,7 +171,7 @@ impl Inner {
     fn write<T>(&self, work: impl FnOnce(&Connection) -> Result<(T, bool)>) -> Result<T> {
         let guard = self.writer();
         let connection = guard.as_ref().ok_or_else(closed)?;
-        if self.broken.load(Ordering::SeqCst) {
+        if self.is_broken() {
             return Err(Error::unavailable("an earlier flush failed, so nothing more is written through this handle")
                 .with_next("check the disk, then open the store again"));
         }
@@ -209,7 +209,7 @@ impl Inner {
 
     fn commit(&self, namespace: &Namespace, batch: &[PreparedCommit]) -> Result<Vec<Result<Outcome>>> {
         let touched = Touched::of(batch);
-        self.write(|transaction| {
+        let decided = self.write(|transaction| {
             let row = namespace_row(transaction, namespace)?;
             let schema = self.schemas.of(transaction, &row)?;
             let mut held = Held::new(transaction);
@@ -220,7 +220,27 @@ impl Inner {
             }
             apply::mutations(&mut held, &row, &schema, &planned.mutations)?;
             Ok((planned.outcomes, true))
-        })
+        });
+        match decided {
+            // What was sent before may be the very commit whose flush failed: "not applied" would be a guess.
+            Err(error) if error.kind() == ErrorKind::Unavailable && self.is_broken() => {
+                Ok(batch.iter().map(|commit| Err(if commit.is_fresh() { error.duplicate() } else { undecided() })).collect())
+            }
+            decided => decided,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
+    fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
+        let found = self.snapshot(|connection| {
+            let row = namespace_row(connection, namespace)?;
+            Ok(load::receipt(connection, row.id, id)?.map(|s| s.receipt))
+        })?;
+        // The log may hold a commit that no reader sees until the file is opened again.
+        if found.is_none() && self.is_broken() { Err(undecided()) } else { Ok(found) }
     }
 
     fn read(&self, namespace: &Namespace, reads: &[Read]) -> Result<Vec<Answer>> {
@@ -262,18 +282,8 @@ impl Inner {
     }
 
     fn start_watching(&self) -> Result<()> {
-        if matches!(self.location, Location::File(_)) && self.hints.should_start() {
-            let connection = connect(&self.location, false, &self.counters)?;
-            self.hints
-                .watch(connection)
-                .map_err(|e| Error::unavailable("cannot start the thread that watches the file").with_source(e))?;
-        }
-        Ok(())
+        self.hints.watch(|| connect(&self.location, false, &self.counters))
     }
-}
-
-fn closed() -> Error {
-    Error::unavailable("the store is closed").with_next("open it again")
 }
 
 #[async_trait]
@@ -337,13 +347,7 @@ impl Engine for SqliteEngine {
 
     async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
         let namespace = namespace.clone();
-        self.run(move |inner| {
-            inner.snapshot(|c| {
-                let row = namespace_row(c, &namespace)?;
-                Ok(load::receipt(c, row.id, id)?.map(|s| s.receipt))
-            })
-        })
-        .await
+        self.run(move |inner| inner.outcome(&namespace, id)).await
     }
 
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
@@ -373,7 +377,9 @@ impl Engine for SqliteEngine {
             return;
         }
         // Without the watching thread a subscription still sees other processes' commits when it next looks itself.
-        let _ = self.inner.start_watching();
+        if matches!(self.inner.location, Location::File(_)) && !self.inner.hints.watches() {
+            let _ = self.run(Inner::start_watching).await;
+        }
         listener.hint().await;
     }
 

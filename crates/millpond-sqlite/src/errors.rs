@@ -31,10 +31,35 @@ pub(crate) fn convert(operation: &'static str, error: rusqlite::Error) -> Error 
         Some(ErrorCode::SystemIoFailure) => {
             (ErrorKind::Unavailable, "the disk reported an error", "check the disk, then open the store again")
         }
+        _ if too_complex(&error) => (
+            ErrorKind::Invalid,
+            "the request is larger than one SQLite statement can be",
+            "ask for less at once: fewer filters, or fewer values in one of them",
+        ),
         Some(ErrorCode::TooBig) => (ErrorKind::Invalid, "a value is larger than SQLite takes", "split it"),
         _ => (ErrorKind::Corrupt, "SQLite refused a statement", "run `millpond store check`"),
     };
-    Error::new(kind, message).during(operation).with_source(error).with_next(next)
+    Error::new(kind, message).during(operation).with_source(without_sql(error)).with_next(next)
+}
+
+/// SQLite's plain "error" with one of the words it has for "too much": it tells them apart by nothing else.
+fn too_complex(error: &rusqlite::Error) -> bool {
+    let (code, message) = match error {
+        rusqlite::Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.as_str()),
+        rusqlite::Error::SqliteFailure(error, message) => (error.extended_code, message.as_deref().unwrap_or_default()),
+        _ => return false,
+    };
+    code == rusqlite::ffi::SQLITE_RANGE
+        || code == rusqlite::ffi::SQLITE_ERROR
+            && ["too many", "too large", "stack overflow", "variable number"].iter().any(|words| message.contains(words))
+}
+
+/// The same error without the statement's text, which says nothing to the caller and may be very long.
+fn without_sql(error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqlInputError { error, msg, .. } => rusqlite::Error::SqliteFailure(error, Some(msg)),
+        other => other,
+    }
 }
 
 /// An error of COMMIT itself: the disk may hold the commit or not.
@@ -44,5 +69,37 @@ pub(crate) fn unknown(error: rusqlite::Error) -> Error {
         _ => Error::new(ErrorKind::UnknownOutcome, "the disk reported an error while the commit was being made durable")
             .with_source(error)
             .with_next("check the disk, open the store again, and ask for the commit by its id"),
+    }
+}
+
+/// What is said about a commit that may be the one whose flush failed.
+pub(crate) fn undecided() -> Error {
+    Error::new(ErrorKind::UnknownOutcome, "an earlier flush failed, so it is unknown whether this commit was applied")
+        .with_next("check the disk, open the store again, and send the same commit again")
+}
+
+#[cfg(test)]
+mod tests {
+    use millpond_core::ErrorKind;
+    use rusqlite::Connection;
+
+    #[test]
+    fn a_statement_that_is_too_large_is_the_requests_fault_and_is_not_shown() {
+        let connection = Connection::open_in_memory().unwrap();
+        let deep = format!("SELECT 1 WHERE {}", vec!["1"; 5_000].join(" AND "));
+        let many = format!("SELECT {}", (1..40_000).map(|i| format!("?{i}")).collect::<Vec<_>>().join(","));
+        for text in [deep, many] {
+            let error = super::convert("query", connection.prepare(&text).unwrap_err());
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(!error.to_string().contains("SELECT"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_statement_on_a_missing_table_is_not_shown_either() {
+        let connection = Connection::open_in_memory().unwrap();
+        let error = super::convert("query", connection.prepare("SELECT 1 FROM missing").unwrap_err());
+        assert!(!error.to_string().contains("SELECT"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use millpond_core::{Error, Result};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Hints {
     sender: watch::Sender<u64>,
     waiting: Arc<Waiting>,
+    starting: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ struct Waiting {
 
 impl Hints {
     pub(crate) fn new() -> Self {
-        Self { sender: watch::Sender::new(0), waiting: Arc::default() }
+        Self { sender: watch::Sender::new(0), waiting: Arc::default(), starting: Mutex::default() }
     }
 
     /// Something was committed in this process.
@@ -47,18 +49,30 @@ impl Hints {
         Listener { receiver, waiting: Arc::clone(&self.waiting) }
     }
 
-    /// True the first time: the caller then starts the watching thread.
-    pub(crate) fn should_start(&self) -> bool {
-        !self.waiting.started.swap(true, Ordering::SeqCst)
-    }
-
-    /// Watches for other processes' commits on a connection of its own.
-    pub(crate) fn watch(&self, connection: Connection) -> std::io::Result<()> {
+    /// Starts the thread that watches for other processes' commits, on a connection of its own, unless it runs
+    /// already. What fails is tried again by the next caller.
+    pub(crate) fn watch(&self, connect: impl FnOnce() -> Result<Connection>) -> Result<()> {
+        if self.waiting.started.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        // Held while the thread starts: two callers must not start two.
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.waiting.started.load(Ordering::SeqCst) || self.waiting.stopped.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let connection = connect()?;
         let (sender, waiting) = (self.sender.clone(), Arc::clone(&self.waiting));
         std::thread::Builder::new()
             .name("millpond-hints".into())
             .spawn(move || watch_file(&connection, &sender, &waiting))
-            .map(drop)
+            .map_err(|e| Error::unavailable("cannot start the thread that watches the file").with_source(e))?;
+        self.waiting.started.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether the watching thread runs.
+    pub(crate) fn watches(&self) -> bool {
+        self.waiting.started.load(Ordering::SeqCst)
     }
 
     pub(crate) fn stop(&self) {
@@ -106,5 +120,22 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.waiting.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watching_that_could_not_start_is_tried_again() {
+        let hints = Hints::new();
+        assert!(hints.watch(|| Err(Error::unavailable("no connection"))).is_err());
+        assert!(!hints.watches());
+        let open = || Connection::open_in_memory().map_err(|e| Error::unavailable("no connection").with_source(e));
+        hints.watch(open).unwrap();
+        assert!(hints.watches());
+        hints.watch(|| panic!("a second connection was opened")).unwrap();
+        hints.stop();
     }
 }
