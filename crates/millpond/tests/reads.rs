@@ -62,5 +62,5 @@ async fn flows_read_what_they_answer() {
     flows.update(&flow.renamed("last")).await.expect("updated");
     assert_eq!(counting.take_rows(), 1, "an update reads the flow");
     flows.start("f007", None).await.expect("started");
-    assert_eq!(counting.take_rows(), 2, "a start reads the flow and its one component");
+    assert_eq!(counting.take_rows(), 3, "a start reads the flow, its one component and how its definition got there");
 }

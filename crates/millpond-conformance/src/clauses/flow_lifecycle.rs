@@ -15,6 +15,7 @@ use crate::{Ground, Verdict, clauses, ensure, ensure_eq};
 clauses! { "flow_lifecycle":
     deploying_is_one_commit => "deploy, start, stop and undeploy change flow, components, history and event in one commit";
     preconditions_of_the_lifecycle => "a step from the wrong state is a conflict and changes nothing";
+    what_was_edited_is_deployed_again => "a flow updated since it was deployed is not started until it is deployed again";
     undeploy_leaves_nothing => "undeploying and deleting remove every component, and only the flow's own";
     racing_steps_agree => "steps of two operators at once leave flow and components in agreement";
     components_are_nobody_elses => "raw commits cannot write flows, versions or deployed components";
@@ -103,6 +104,32 @@ async fn preconditions_of_the_lifecycle(ground: Arc<Ground>) -> Verdict {
     flows.fail("f", "again").await?;
     flows.undeploy("f", None).await?;
     ensure_eq!(enabled(&flows, "f").await?.len(), 0, "the components in the end");
+    Ok(())
+}
+
+async fn what_was_edited_is_deployed_again(ground: Arc<Ground>) -> Verdict {
+    let pond = ground.pond().await?;
+    let flows = pond.flows();
+    flows.create(&sample("f")).await?;
+    flows.update(&flows.require("f").await?.renamed("edited before")).await?;
+    flows.deploy("f", None).await?;
+    // Starting and stopping make versions too; they are no edits.
+    for _ in 0..2 {
+        flows.start("f", None).await?;
+        flows.stop("f", None).await?;
+    }
+    let found = flows.require("f").await?;
+    flows.update(&Flow { nodes: vec![FlowNode::new("other", "udp", "input")], connections: vec![], ..found.value }).await?;
+    let head = pond.store().head().await?;
+    let error = refused(flows.start("f", None).await, "starting what was edited")?;
+    ensure_eq!(error.kind(), ErrorKind::Conflict, "the answer to starting what was edited");
+    ensure!(error.to_string().contains("deploy again"), "the refusal does not say what to do: {error}");
+    ensure!(refused(flows.start_part("f", None).await, "a start's part")?.is_conflict(), "the part of starting what was edited");
+    ensure_eq!(pond.store().head().await?, head, "the store after a refused start");
+    ensure_eq!(enabled(&flows, "f").await?, [("in".to_owned(), false), ("out".to_owned(), false)], "the old components");
+    flows.deploy("f", None).await?;
+    flows.start("f", None).await?;
+    ensure_eq!(enabled(&flows, "f").await?, [("other".to_owned(), true)], "the components after deploying again");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! | step     | from                           | to               | components                  |
 //! |----------|--------------------------------|------------------|-----------------------------|
 //! | deploy   | any but running                | deployed_stopped | written anew, disabled      |
-//! | start    | deployed_stopped               | running          | enabled                     |
+//! | start    | deployed_stopped, not edited   | running          | enabled                     |
 //! | stop     | running                        | deployed_stopped | disabled                    |
 //! | fail     | deployed_stopped, running      | error            | disabled                    |
 //! | undeploy | deployed_stopped, error        | not_deployed     | removed                     |
@@ -21,7 +21,7 @@ use super::check::{FlowProblem, refuse};
 use super::component::DeployedComponent;
 use super::history::FlowChange;
 use super::model::{CATEGORIES, Flow, RuntimeState};
-use super::{Flows, Tries, absent, flow_id, json_true_or_false, still_at};
+use super::{Flows, Tries, absent, flow_id, history, json_true_or_false, still_at};
 
 /// Deployed components read in one query: more than a flow may have nodes.
 const COMPONENTS: usize = 4_096;
@@ -83,7 +83,8 @@ impl Flows {
     /// [`Flows::deploy`]; the event is `flow.started`.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when it is not deployed and stopped, or when the version has moved on.
+    /// `NotFound`; `Conflict` when it is not deployed and stopped, when it was updated since it was deployed (deploy
+    /// it again first), or when the version has moved on.
     pub async fn start(&self, id: &str, version: Option<i64>) -> Result<Versioned<Flow>> {
         let mut tries = Tries::of("flows.start");
         loop {
@@ -109,6 +110,7 @@ impl Flows {
             let next = if found.runtime_state == RuntimeState::Running { "nothing to do" } else { "deploy it first" };
             return Err(wrong_state(found, "started", next));
         }
+        self.still_as_deployed(found).await?;
         let mut flow = self.next(found, RuntimeState::Running);
         flow.started_at = Some(flow.updated_at);
         self.switch(FlowChange::Started, &situation, flow, true, None)
@@ -294,6 +296,26 @@ impl Flows {
         }
         self.check_version(&flow, version)?;
         Ok(Situation { flow, components: page.items })
+    }
+
+    /// Fails when the flow was updated after it was deployed: what would be started is not what the flow shows.
+    ///
+    /// The commit expects the flow at the revision `found` has, so no later change can slip in between.
+    async fn still_as_deployed(&self, found: &Versioned<Flow>) -> Result<()> {
+        let id = &found.id;
+        let definitions = history::history(id)?.one_of("change", ["deployed", "updated"]).order_desc("version").limit(1);
+        let page = self.history().page(definitions).await?;
+        if let Some(damaged) = page.damaged.first() {
+            return Err(Error::corrupt(format!("{} does not read back: {}", damaged.what, damaged.why)));
+        }
+        match page.items.first() {
+            Some(last) if last.change == FlowChange::Updated => {
+                let message =
+                    format!("flow {id:?} was updated (version {}) after it was deployed and cannot be started", last.version);
+                Err(Error::conflict(message).with_next("deploy again, then start"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The flow one version later, in another state.

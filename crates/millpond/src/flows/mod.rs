@@ -231,7 +231,8 @@ impl Flows {
     /// Replaces a flow, if the version it carries is still the flow's own. The flow given is not changed; the one
     /// stored, with the next version, is returned. One commit point: the flow and its new version.
     ///
-    /// State, times and creator stay as they are. What is deployed stays as it was until it is deployed again.
+    /// State, times and creator stay as they are. What is deployed stays as it was until it is deployed again; a
+    /// flow that was updated cannot be started before that.
     ///
     /// # Errors
     /// `Invalid` with all problems; `NotFound`; `Conflict` when somebody else changed the flow (the message says which
