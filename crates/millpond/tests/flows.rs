@@ -54,6 +54,11 @@ fn generations_and_gaps_read() {
     assert_eq!(node(r#"{"id":"a","type":"udp","name":"a"}"#).component, "udp", "first generation");
     let second = node(r#"{"id":"a","type":"input","name":"a"}"#);
     assert_eq!((second.component.as_str(), second.category.as_str()), ("", "input"), "a category is no factory");
+    assert_eq!(node(r#"{"id":"a","component":null,"type":"udp","name":"a"}"#).component, "udp", "null is absent");
+    let empty = node(r#"{"id":"a","component":"","type":"udp","name":"a"}"#);
+    assert_eq!((empty.component.as_str(), empty.category.as_str()), ("", "udp"), "an empty component is not absent");
+    let problems: Vec<_> = Flow::new("f", "F").node(empty).problems().into_iter().map(|p| (p.path, p.rule)).collect();
+    assert_eq!(problems, [("$.nodes[0].component".to_owned(), "required")]);
     let second = node(r#"{"id":"a","component":"x","type":"special","name":"a"}"#);
     assert_eq!((second.component.as_str(), second.category.as_str()), ("x", "special"));
     assert_eq!(Flow::from_json("[]").expect_err("no flow").kind(), ErrorKind::Invalid);

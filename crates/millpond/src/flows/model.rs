@@ -214,11 +214,13 @@ struct AnyNode {
 
 impl From<AnyNode> for FlowNode {
     fn from(node: AnyNode) -> Self {
-        let component = node.component.unwrap_or_default();
         // The first generation had no `component`: its `type` is the factory. A type that is a category is no factory.
-        let first_generation = component.is_empty() && !node.kind.is_empty() && !CATEGORIES.contains(&node.kind.as_str());
-        let (component, category) =
-            if first_generation { (node.kind.clone(), known_category(&node.kind).to_owned()) } else { (component, node.kind) };
+        // An empty `component` is none of that generation: it stays empty, and is reported as a problem.
+        let is_factory = !node.kind.is_empty() && !CATEGORIES.contains(&node.kind.as_str());
+        let (component, category) = match node.component {
+            None if is_factory => (node.kind.clone(), known_category(&node.kind).to_owned()),
+            component => (component.unwrap_or_default(), node.kind),
+        };
         Self {
             id: node.id,
             component,
