@@ -36,8 +36,8 @@ mod workflows;
 pub mod yaml;
 
 pub use checkpoints::{
-    CHECKPOINT_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, Checkpoints, NewCheckpoint,
-    Payload, PayloadKind, Scope,
+    CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope,
+    Checkpoints, NewCheckpoint, Payload, PayloadKind, Scope,
 };
 pub use dead_letters::DEFAULT_CAPACITY as DEAD_LETTER_CAPACITY;
 pub use dead_letters::{

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use millpond::{CHECKPOINT_BYTES, Checkpoints, Commit, ErrorKind, NewCheckpoint, Payload, Pond, Query, Scope, Store};
+use millpond::{
+    CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES, Checkpoints, Commit, ErrorKind, NewCheckpoint, Payload, Pond, Query, Scope, Store,
+};
 use serde_json::json;
 
 use super::tools::{race, refused, two};
@@ -120,6 +122,14 @@ async fn a_large_one_is_whole_or_not_there(ground: Arc<Ground>) -> Verdict {
     other.checkpoints().save(run(), &text).await?;
     let latest = pond.checkpoints().latest(run()).await?.map(|c| c.json::<String>()).transpose()?;
     ensure!(latest == Some(text), "a large JSON payload did not come back as it was saved");
+    // The longest key a scope may have, and the most JSON that fits: plain, and of quotes alone.
+    let longest = Scope::Run("\"".repeat(1_000));
+    for text in ["x".repeat(CHECKPOINT_JSON_BYTES - 4), "\"".repeat(CHECKPOINT_JSON_BYTES / 4 - 1)] {
+        pond.checkpoints().save(&longest, &text).await?;
+        let latest = other.checkpoints().latest(&longest).await?.map(|c| c.json::<String>()).transpose()?;
+        ensure!(latest == Some(text), "the largest JSON payload did not come back as it was saved");
+    }
+    other.checkpoints().delete_all(&longest).await?;
     other.checkpoints().delete_all(run()).await?;
     for collection in ["checkpoints", "checkpoint_chunks"] {
         ensure_eq!(pond.store().count(Query::new(collection)?).await?, 0, "records left in {collection}");
@@ -133,6 +143,9 @@ async fn the_limit_is_named(ground: Arc<Ground>) -> Verdict {
     let new = NewCheckpoint::bytes(vec![0; CHECKPOINT_BYTES + 1]);
     let said = refused(pond.checkpoints().save_new(run(), new).await, ErrorKind::Invalid, "a payload beyond the limit")?;
     ensure!(said.contains(&CHECKPOINT_BYTES.to_string()), "the refusal does not name the limit: {said}");
+    let text = "x".repeat(CHECKPOINT_JSON_BYTES - 3);
+    let said = refused(pond.checkpoints().save(run(), &text).await, ErrorKind::Invalid, "JSON beyond the limit")?;
+    ensure!(said.contains(&CHECKPOINT_JSON_BYTES.to_string()), "the refusal does not name the limit: {said}");
     ensure_eq!(pond.store().head().await?, before, "the head after a refused save");
     Ok(())
 }

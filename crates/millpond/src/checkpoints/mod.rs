@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Versions are dense and never used twice. The newest one is the current state. Old ones go from the oldest on.
-//! A payload up to 64 KiB is one record; a larger one, up to [`CHECKPOINT_BYTES`], is kept as chunk records in
-//! the same commit.
+//! A payload up to 64 KiB is one record; a larger one, up to [`CHECKPOINT_JSON_BYTES`] of JSON or
+//! [`CHECKPOINT_BYTES`] of bytes, is kept as chunk records in the same commit.
 
 mod heads;
 mod model;
@@ -28,7 +28,7 @@ pub(crate) use heads::{Follows, Heads, Turn, outdated};
 pub use model::{
     Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, NewCheckpoint, Payload, PayloadKind, Scope,
 };
-pub use payload::CHECKPOINT_BYTES;
+pub use payload::{CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES};
 
 /// What this domain declares.
 pub(crate) const COLLECTIONS: [Collection; 3] =
@@ -62,7 +62,8 @@ impl Checkpoints {
     /// for a scope's first checkpoint the scope's record. Nothing is read when this pond saved or saw the newest.
     ///
     /// # Errors
-    /// `Invalid` when the payload has more than [`CHECKPOINT_BYTES`]; `Conflict` when others kept saving faster.
+    /// `Invalid` when the payload has more than [`CHECKPOINT_JSON_BYTES`], which is 8,257,536 bytes of canonical JSON
+    /// text with each quote and backslash counted twice; `Conflict` when others kept saving faster.
     pub async fn save(&self, scope: impl Into<Scope>, payload: &(impl Serialize + Sync + ?Sized)) -> Result<CheckpointInfo> {
         self.save_new(scope, NewCheckpoint::json(payload)?).await
     }
@@ -70,7 +71,7 @@ impl Checkpoints {
     /// Saves a checkpoint with a note or metadata, or one of bytes. One commit point: as [`Checkpoints::save`].
     ///
     /// # Errors
-    /// As [`Checkpoints::save`].
+    /// As [`Checkpoints::save`]; for bytes the limit is [`CHECKPOINT_BYTES`], which is 6,225,920 of them.
     pub async fn save_new(&self, scope: impl Into<Scope>, new: NewCheckpoint) -> Result<CheckpointInfo> {
         self.save_from(&scope.into(), &new, Origin::default()).await.map_err(|e| e.during("checkpoints.save"))
     }

@@ -211,7 +211,7 @@ pub struct CheckpointChunk {
     pub checkpoint: String,
     /// 0, 1, 2 …
     pub index: u32,
-    /// The piece, as base64 text.
+    /// The piece: of the JSON text, or of the bytes as base64 text.
     pub data: String,
     /// Fields this version does not know.
     #[serde(flatten)]

@@ -2,16 +2,24 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use millpond_core::{Error, Json, Result};
+use millpond_core::{Error, Json, Result, limits};
 use serde_json::Value;
 
 use super::model::{CheckpointInfo, NewCheckpoint, Payload, PayloadKind};
 use crate::text::sha256_hex;
 
-/// The largest payload: 6,225,920 bytes (6 MiB less 64 KiB), of the canonical JSON text or of the bytes themselves.
+/// The largest payload of bytes: 6,225,920 bytes (6 MiB less 64 KiB).
 ///
-/// Chunks are base64 text, four bytes for three, and with their keys they have to fit one commit of 8 MiB.
+/// Chunks of bytes are base64 text, four bytes for three, and with their keys they have to fit one commit of 8 MiB.
 pub const CHECKPOINT_BYTES: usize = 6 * 1024 * 1024 - 64 * 1024;
+
+/// The largest JSON payload: 8,257,536 bytes (8 MiB less 128 KiB) of its canonical text, each quote and each backslash
+/// counted twice.
+///
+/// Chunks of JSON are pieces of that text, in a JSON string each, where a quote and a backslash take two bytes. The
+/// 128 KiB are for the keys of the chunks and for the checkpoint's own record: all of it is one commit of 8 MiB. A
+/// note or metadata beyond them have to be made up for by a smaller payload.
+pub const CHECKPOINT_JSON_BYTES: usize = limits::COMMIT_BYTES - 128 * 1024;
 
 /// A payload up to this size is kept in the checkpoint's own record: one row, and lists stay light.
 pub(super) const INLINE_BYTES: usize = 64 * 1024;
@@ -27,9 +35,12 @@ pub(super) struct Packed {
     pub(super) sha256: String,
     /// The payload inside the record.
     pub(super) inline: Option<Value>,
-    /// The payload as pieces of base64 text.
+    /// The payload in pieces: of its JSON text, or of base64 text for bytes.
     pub(super) chunks: Vec<String>,
 }
+
+/// Bytes of one piece of JSON text, written into a JSON string. The rest of a document is for the chunk's names.
+pub(super) const CHUNK_TEXT_BYTES: usize = limits::DOCUMENT_BYTES - 16 * 1024;
 
 /// Packs a payload.
 pub(super) fn pack(new: &NewCheckpoint) -> Result<Packed> {
@@ -37,26 +48,62 @@ pub(super) fn pack(new: &NewCheckpoint) -> Result<Packed> {
         Payload::Json(value) => {
             let text = Json::from_value(value)?;
             let inline = (text.len() <= INLINE_BYTES).then(|| value.clone());
-            packed(PayloadKind::Json, text.as_str().as_bytes(), inline)
+            let (chunks, size) = match inline {
+                Some(_) => (Vec::new(), 0),
+                None => text_chunks(text.as_str()),
+            };
+            if size > CHECKPOINT_JSON_BYTES {
+                return Err(too_large(format!(
+                    "the checkpoint has {size} bytes of JSON, each quote and backslash counted twice; the limit is \
+                     {CHECKPOINT_JSON_BYTES}, what fits a commit of {}",
+                    limits::COMMIT_BYTES
+                )));
+            }
+            Ok(packed(PayloadKind::Json, text.as_str().as_bytes(), inline, chunks))
         }
         Payload::Bytes(bytes) => {
+            if bytes.len() > CHECKPOINT_BYTES {
+                return Err(too_large(format!(
+                    "the checkpoint has {} bytes; the limit is {CHECKPOINT_BYTES}, what fits a commit of {} as base64 text",
+                    bytes.len(),
+                    limits::COMMIT_BYTES
+                )));
+            }
             let inline = (bytes.len() <= INLINE_BYTES).then(|| Value::String(STANDARD.encode(bytes)));
-            packed(PayloadKind::Bytes, bytes, inline)
+            let chunks = match inline {
+                Some(_) => Vec::new(),
+                None => bytes.chunks(CHUNK_BYTES).map(|piece| STANDARD.encode(piece)).collect(),
+            };
+            Ok(packed(PayloadKind::Bytes, bytes, inline, chunks))
         }
     }
 }
 
-fn packed(kind: PayloadKind, bytes: &[u8], inline: Option<Value>) -> Result<Packed> {
-    if bytes.len() > CHECKPOINT_BYTES {
-        return Err(Error::invalid(format!("the checkpoint has {} bytes; the limit is {CHECKPOINT_BYTES}", bytes.len()))
-            .with_next("keep large data as files of your own and name them in the checkpoint"));
-    }
-    let chunks = match inline {
-        Some(_) => Vec::new(),
-        None => bytes.chunks(CHUNK_BYTES).map(|piece| STANDARD.encode(piece)).collect(),
-    };
+fn too_large(message: String) -> Error {
+    Error::invalid(message).with_next("keep large data as files of your own and name them in the checkpoint")
+}
+
+fn packed(kind: PayloadKind, bytes: &[u8], inline: Option<Value>, chunks: Vec<String>) -> Packed {
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-    Ok(Packed { kind, size, sha256: sha256_hex(bytes), inline, chunks })
+    Packed { kind, size, sha256: sha256_hex(bytes), inline, chunks }
+}
+
+/// Splits canonical JSON text between characters, so that no piece is larger than [`CHUNK_TEXT_BYTES`] once it is in a
+/// JSON string; also how many bytes all pieces have there.
+fn text_chunks(text: &str) -> (Vec<String>, usize) {
+    let (mut chunks, mut begin, mut size, mut all) = (Vec::new(), 0, 0, 0);
+    for (at, c) in text.char_indices() {
+        // Canonical text has no control characters: these two are all that a JSON string writes otherwise.
+        let bytes = if matches!(c, '"' | '\\') { 2 } else { c.len_utf8() };
+        if size + bytes > CHUNK_TEXT_BYTES {
+            chunks.push(text[begin..at].to_owned());
+            (begin, size) = (at, 0);
+        }
+        size += bytes;
+        all += bytes;
+    }
+    chunks.push(text[begin..].to_owned());
+    (chunks, all)
 }
 
 /// Puts a payload together again and verifies it.
@@ -74,18 +121,18 @@ pub(super) fn unpack(info: &CheckpointInfo, inline: Option<Value>, chunks: &[Str
             Payload::Bytes(bytes)
         }
         (PayloadKind::Bytes, Some(_)) => return Err(damaged(info, "its payload is not base64 text")),
-        (kind, None) => {
+        (PayloadKind::Json, None) => {
+            let text = chunks.concat();
+            verify(info, text.as_bytes())?;
+            Payload::Json(serde_json::from_str(&text).map_err(|e| damaged(info, "its payload is not JSON").with_source(e))?)
+        }
+        (PayloadKind::Bytes, None) => {
             let mut bytes = Vec::with_capacity(usize::try_from(info.size).unwrap_or(0).min(CHECKPOINT_BYTES));
             for chunk in chunks {
                 bytes.extend(decode(info, chunk)?);
             }
             verify(info, &bytes)?;
-            match kind {
-                PayloadKind::Bytes => Payload::Bytes(bytes),
-                PayloadKind::Json => Payload::Json(
-                    serde_json::from_slice(&bytes).map_err(|e| damaged(info, "its payload is not JSON").with_source(e))?,
-                ),
-            }
+            Payload::Bytes(bytes)
         }
     };
     Ok(payload)
@@ -137,7 +184,9 @@ mod tests {
     fn what_is_packed_is_unpacked() {
         let large = "x".repeat(3 * CHUNK_BYTES + 1);
         let bytes: Vec<u8> = (0..=255u8).cycle().take(CHUNK_BYTES * 2).collect();
+        let quotes = "\"é\\\n".repeat(CHUNK_TEXT_BYTES / 3);
         let payloads = [
+            NewCheckpoint::json(&quotes).expect("json"),
             NewCheckpoint::json(&serde_json::json!({"n": 1.5, "deep": [null, true]})).expect("json"),
             NewCheckpoint::json(&large).expect("json"),
             NewCheckpoint::bytes(vec![0, 255, 7]),
@@ -163,9 +212,27 @@ mod tests {
     }
 
     #[test]
+    fn no_piece_of_text_is_larger_than_a_document_takes() {
+        for piece in ["x", "\"", "\\", "é\"", "\u{1}\t", "😀\\"] {
+            let packed = pack(&NewCheckpoint::json(&piece.repeat(1_200_000 / piece.len())).expect("json")).expect("packs");
+            let sizes: Vec<usize> = packed.chunks.iter().map(|c| serde_json::to_string(c).expect("writes").len() - 2).collect();
+            assert!(sizes.len() > 1 && sizes.iter().all(|s| *s <= CHUNK_TEXT_BYTES), "{piece:?}: {sizes:?}");
+            assert!(sizes[0] > CHUNK_TEXT_BYTES - 4, "the first piece of {piece:?} is not full: {sizes:?}");
+        }
+    }
+
+    #[test]
     fn the_limit_is_exact() {
         pack(&NewCheckpoint::bytes(vec![0; CHECKPOINT_BYTES])).expect("at the limit");
         let error = pack(&NewCheckpoint::bytes(vec![0; CHECKPOINT_BYTES + 1])).expect_err("beyond");
         assert!(error.message().contains("6225921") && error.message().contains("6225920"), "{error}");
+        // Two quotes around the text, counted twice; a quote inside is `\"`, and both of that count twice.
+        for (part, bytes) in [("x", 1), ("\"", 4)] {
+            let most = (CHECKPOINT_JSON_BYTES - 4) / bytes;
+            pack(&NewCheckpoint::json(&part.repeat(most)).expect("json")).expect("at the limit");
+            let error = pack(&NewCheckpoint::json(&part.repeat(most + 1)).expect("json")).expect_err("beyond");
+            let counted = (4 + (most + 1) * bytes).to_string();
+            assert!(error.message().contains(&counted) && error.message().contains("8257536"), "{error}");
+        }
     }
 }
