@@ -1,4 +1,8 @@
 //! What happens inside a run: steps and actions, as events of its log.
+//!
+//! The order of these events is the caller's: they are kept as they come, and a step may be completed that was never
+//! started. Each call counts, also a repeated one. A caller who repeats a call whose answer was lost takes the event's
+//! part (such as `step_completed_part`) and commits it under a commit id of its own: a commit is applied once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
