@@ -3,12 +3,14 @@
 //! A call runs to its end on the caller's own thread: a lone caller pays for no hop. Inside an async runtime every
 //! call answers with an error, never with a panic or a deadlock.
 
+mod records;
 mod store;
 
-use millpond_core::{Commit, Outcome, Receipt, Result};
+use millpond_core::{Commit, Document, Outcome, Receipt, Result};
 
 use crate::bridge::Bridge;
 
+pub use records::{Records, TypedQuery};
 pub use store::{Store, Subscription};
 
 pub use crate::checkpoints::blocking::Checkpoints;
@@ -67,6 +69,14 @@ impl Pond {
     /// Raw commits, queries and feeds; see [`crate::Pond::store`].
     pub fn store(&self) -> Store {
         Store::new(self.pond.store().clone(), self.bridge.clone())
+    }
+
+    /// Documents of one's own; see [`crate::Pond::collection`].
+    ///
+    /// # Errors
+    /// As [`crate::Pond::collection`]; `Invalid` when called inside an async runtime.
+    pub fn collection<T: Document>(&self) -> Result<Records<T>> {
+        Ok(Records::new(self.bridge.run(self.pond.collection())?, self.bridge.clone()))
     }
 
     /// Runs; see [`crate::Pond::runs`].
