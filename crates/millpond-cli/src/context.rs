@@ -47,6 +47,14 @@ impl Context {
         self.global.yes
     }
 
+    /// Asks before something is destroyed, unless `--yes` was said.
+    ///
+    /// # Errors
+    /// As [`crate::report::confirm`].
+    pub fn confirm(&self, question: impl std::fmt::Display, name: &str) -> Result<()> {
+        if self.yes() { Ok(()) } else { crate::report::confirm(&question.to_string(), name) }
+    }
+
     /// Options for opening the place; a store that is not there is made only if asked.
     pub fn options(&self, create: bool) -> Result<OpenOptions> {
         Ok(OpenOptions::new().namespace(self.namespace()?).create(create))

@@ -106,7 +106,8 @@ fn two_demos_on_one_store_do_not_collide() {
         let lease = pond.locks().acquire(&request).await.expect("free");
         let second = scene.quiet("demo --fresh");
         assert_eq!(second.status.code(), Some(11));
-        assert!(stderr(&second).contains("\"the other demo\" holds it"), "{}", stderr(&second));
+        let said = format!("another demo (pid {}) is running on this store", std::process::id());
+        assert!(stderr(&second).contains(&said), "{}", stderr(&second));
         pond.locks().release(&lease).await.expect("released");
         assert!(scene.quiet("demo --fresh").status.success());
     });
@@ -122,6 +123,62 @@ fn a_folder_without_documents_leaves_no_store() {
         assert!(stderr(&output).contains("next:"), "{}", stderr(&output));
     }
     assert!(!scene.path().join("millpond-data").exists());
+}
+
+#[test]
+fn what_is_no_readable_file_becomes_a_dead_letter_of_its_own() {
+    use std::os::unix::ffi::OsStrExt;
+    let scene = Scene::new();
+    let texts = scene.path().join("texts");
+    std::fs::create_dir(&texts).expect("folder");
+    scene.file("texts/a.md", "# One");
+    assert!(Command::new("mkfifo").arg(texts.join("pipe.txt")).status().expect("mkfifo").success());
+    std::os::unix::fs::symlink("/dev/zero", texts.join("zero.txt")).expect("a link");
+    for name in [b"b\xff.txt", b"b\xfe.txt"] {
+        std::fs::write(texts.join(std::ffi::OsStr::from_bytes(name)), "text").expect("a file");
+    }
+    let output = scene.quiet("demo texts -o json");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let stored = said["stored"].as_array().expect("what was stored");
+    assert!(stored.contains(&serde_json::json!({ "what": "dead letters", "count": 4 })), "{stored:?}");
+    let list = String::from_utf8_lossy(&scene.quiet("dead-letters list").stdout).into_owned();
+    for name in ["b\\xff.txt", "b\\xfe.txt", "pipe.txt", "zero.txt"] {
+        assert!(list.contains(name), "{name}: {list}");
+    }
+}
+
+#[test]
+fn a_complete_demo_needs_no_files() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path().join("docs")).expect("folder");
+    scene.file("docs/a.md", "# One\n\nwords");
+    let first = digest(&scene.quiet("demo"));
+    std::fs::remove_dir_all(scene.path().join("docs")).expect("removed");
+    assert_eq!(digest(&scene.quiet("demo")), first);
+    assert_eq!(digest(&scene.quiet("demo docs")), first);
+    let anew = scene.quiet("demo docs --fresh");
+    assert_eq!(anew.status.code(), Some(3), "{}", stderr(&anew));
+    assert_eq!(digest(&scene.quiet("demo docs")), first, "what was there was not given up");
+}
+
+#[test]
+fn a_run_that_still_reads_does_not_take_missing_files_for_broken_ones() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path().join("texts")).expect("folder");
+    scene.file("texts/a.md", "# One");
+    stop_after_first_commit(&scene, &["demo", "texts"]);
+    std::fs::rename(scene.path().join("texts"), scene.path().join("away")).expect("moved");
+    let stopped = scene.quiet("demo texts");
+    assert_eq!(stopped.status.code(), Some(3), "{}", stderr(&stopped));
+    std::fs::rename(scene.path().join("away"), scene.path().join("texts")).expect("moved back");
+    digest(&scene.quiet("demo texts"));
+}
+
+#[test]
+fn a_store_in_memory_names_no_commands() {
+    let output = Scene::new().quiet("--store memory: demo");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("millpond --store"), "{output:?}");
+    digest(&output);
 }
 
 #[test]

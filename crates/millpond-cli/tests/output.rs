@@ -54,6 +54,20 @@ fn raw_commits() {
 }
 
 #[test]
+fn the_example_of_the_documentation_commits() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/raw-commit.md")).expect("docs");
+    let lines = text.lines().skip_while(|l| !l.starts_with("    {"));
+    let example: String = lines.take_while(|l| l.starts_with("    ")).map(|l| format!("{l}\n")).collect();
+    let scene = Scene::new();
+    scene.file("example.json", example);
+    let output = scene.quiet("commit --file example.json -o json");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let receipt: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(receipt["revisions"], serde_json::json!([1, 0, 1]));
+    assert_eq!(scene.quiet("commit --file example.json").status.code(), Some(4), "its expectations are meant");
+}
+
+#[test]
 fn records() {
     let mut scene = Scene::new();
     scene
@@ -112,7 +126,10 @@ fn events() {
         .run("events trim crawl --before 3")
         .run("events trim crawl --before 3 --yes")
         .run("events watch --after 1 --once")
+        .run("events list --stream crawl2")
+        .run("events seal crawl2")
         .run("events seal crawl")
+        .run("events seal crawl --yes")
         .run("events append crawl --type late");
     golden!("events", scene);
 }
@@ -157,6 +174,7 @@ fn workflows_and_flows() {
         .run("workflows store etl2.yaml --parent etl@1 --reasoning 'c is better'")
         .run("workflows list")
         .run("workflows list etl -o jsonl")
+        .run("workflows list etl@1")
         .run("workflows get etl@1 --yaml")
         .run("workflows get etl@9")
         .run("workflows get etl")
@@ -164,7 +182,8 @@ fn workflows_and_flows() {
         .run("workflows ancestors etl@2")
         .run("workflows children etl@1")
         .run("workflows delete etl@1 --by anna")
-        .run("workflows delete etl@1")
+        .run("workflows delete etl@1 --by anna --yes")
+        .run("workflows delete etl@1 --yes")
         .run("workflows lineage etl@1")
         .run("flows validate bad.json")
         .run("flows validate bad.json -o jsonl")
@@ -180,6 +199,9 @@ fn workflows_and_flows() {
         .run("flows stop ingest")
         .run("flows undeploy ingest")
         .run("flows delete ingest")
+        .run("flows delete ingest --yes")
+        .run("flows history ingest -o jsonl --limit 1")
+        .run("flows history nothing")
         .run("flows get ingest");
     golden!("workflows_and_flows", scene);
 }
@@ -198,12 +220,20 @@ fn runs_and_checkpoints() {
         .run("runs finish r1 failed")
         .run("runs list")
         .run("runs list --status failed --since 2d")
+        .run("runs list --workflow etl@3")
+        .run("runs list --workflow etl@4")
+        .run("runs recent etl@3 -o json")
         .run("runs list -o json --limit 1")
         .run("runs show r1")
         .run("runs show r1 --follow")
         .run("runs show r9 --follow")
         .run("runs log r1 --limit 2 -o jsonl")
+        .run("runs log r9")
+        .run("runs children r9")
+        .run("runs children r1")
+        .run("checkpoints list run/r1")
         .run("runs delete r1")
+        .run("runs delete r1 --yes")
         .run("checkpoints save run/r1 {\"at\":5} --note half")
         .run("checkpoints save run/r1 {\"at\":6}")
         .run("checkpoints list run/r1")
@@ -233,6 +263,8 @@ fn sessions_and_locks() {
         .run("sessions map-job s1 j1 etl")
         .run("sessions session-of j1")
         .run("sessions delete s1")
+        .run("sessions delete s1 --yes")
+        .run("sessions delete s1 --yes")
         .run("sessions load s1")
         .run("locks acquire reindex --ttl 1h --purpose nightly")
         .run("locks acquire reindex --ttl 1h")
@@ -260,13 +292,18 @@ fn dead_letters() {
         .run("dead-letters list --signature *x")
         .run("dead-letters attempts crawl page1")
         .run("dead-letters claim --job crawl --visibility 1h")
+        .run("dead-letters requeue --job crawl --signature Timeout*")
         .run("dead-letters complete crawl page1 --token 9")
         .run("dead-letters complete crawl page1 --token 3")
+        .run("dead-letters add crawl page3 --type Slow --error 'too slow'")
+        .run("dead-letters requeue --job crawl --dry-run")
         .run("dead-letters requeue --signature Broken* --dry-run")
         .run("dead-letters requeue --signature Broken*")
         .run("dead-letters requeue")
         .run("dead-letters requeue crawl page9")
         .run("dead-letters discard crawl page2 --reason 'the host is gone'")
+        .run("dead-letters requeue crawl page2")
+        .run("dead-letters discard crawl page2 --reason 'the host is gone for good'")
         .run("dead-letters jobs")
         .run("dead-letters stats -o json")
         .run("dead-letters purge --older-than 0s")
@@ -287,6 +324,10 @@ fn metrics_patterns_feedback() {
         .run("metrics operations etl@1 -o jsonl")
         .run("metrics list")
         .run("metrics trend etl --bucket 1ms")
+        .run("metrics trend etl@2")
+        .run("metrics trend etl@2 --of-version 1")
+        .run("metrics recent etl@2")
+        .run("metrics list --workflow etl@1")
         .run("patterns record etl slow bottleneck --confidence 0.5 --description 'b is slow'")
         .run("patterns record etl slow bottleneck --confidence 0.7")
         .run("patterns list --min-occurrences 2")

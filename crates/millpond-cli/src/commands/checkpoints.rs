@@ -151,7 +151,12 @@ pub async fn run(ctx: &Context, command: CheckpointsCommand) -> Result<Exit> {
             show(ctx, &found, payload)?;
         }
         CheckpointsCommand::List { scope, page } => {
-            ctx.out.found(&COLUMNS, &checkpoints.list(scope, page.limit, page.after).await?)?;
+            let page = checkpoints.list(scope.clone(), page.limit, page.after).await?;
+            if page.items.is_empty() && page.damaged.is_empty() && checkpoints.latest(&scope).await?.is_none() {
+                return Err(Error::not_found(format!("{scope} has no checkpoint"))
+                    .with_next("see what there is: millpond checkpoints scopes"));
+            }
+            ctx.out.found(&COLUMNS, &page)?;
         }
         CheckpointsCommand::Scopes { prefix, page } => {
             let columns = [Column::new("scope", "/scope"), Column::new("since", "/created_at")];

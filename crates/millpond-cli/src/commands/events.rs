@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use millpond::{
-    Commit, Cursor, Error, EventFilter, EventGroupBy, EventQuery, Events, Json, NewEvent, Result, Selector, StreamName,
+    Commit, Cursor, Error, EventFilter, EventGroupBy, EventQuery, Events, Json, NewEvent, Pond, Result, Selector, StreamName,
     StreamSelect, Timestamp,
 };
 
@@ -113,10 +113,15 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// The one stream that is asked for, if it is one.
+    fn named_stream(&self) -> Result<Option<StreamName>> {
+        let job = self.job.as_ref().map(|job| StreamName::new(Events::job_stream(job))).transpose()?;
+        Ok(self.stream.clone().or(job))
+    }
+
     fn build(self) -> Result<EventFilter> {
-        let job = self.job.map(|job| StreamName::new(Events::job_stream(&job))).transpose()?;
         Ok(EventFilter {
-            stream: self.stream.or(job).map(StreamSelect::Exactly).or(self.streams.map(StreamSelect::Prefix)),
+            stream: self.named_stream()?.map(StreamSelect::Exactly).or(self.streams.map(StreamSelect::Prefix)),
             types: self.types,
             agent: self.agent,
             correlation: self.correlation,
@@ -225,11 +230,25 @@ pub async fn run(ctx: &Context, command: EventsCommand) -> Result<Exit> {
             ctx.out.say(format_args!("{stream} begins at {before} now"), &value(&receipt)?)?;
         }
         EventsCommand::Seal { stream } => {
-            let receipt = ctx.existing().await?.commit(Commit::new().seal(&stream)?).await?;
+            let pond = ctx.existing().await?;
+            require_stream(&pond, &stream).await?;
+            ctx.confirm(format_args!("closing {stream} for good"), &stream)?;
+            let receipt = pond.commit(Commit::new().seal(&stream)?).await?;
             ctx.out.say(format_args!("{stream} is sealed"), &value(&receipt)?)?;
         }
     }
     Ok(Exit::Ok)
+}
+
+/// That a stream was ever appended to.
+async fn require_stream(pond: &Pond, stream: &str) -> Result<()> {
+    match pond.events().stream(stream).await? {
+        Some(_) => Ok(()),
+        None => {
+            Err(Error::not_found(format!("stream {stream:?} does not exist"))
+                .with_next("see what there is: millpond events streams"))
+        }
+    }
 }
 
 async fn append(ctx: &Context, args: AppendArgs) -> Result<()> {
@@ -276,12 +295,16 @@ fn event_line(number: usize, line: &str) -> Result<NewEvent> {
 async fn list(ctx: &Context, args: ListArgs) -> Result<()> {
     let pond = ctx.existing().await?;
     let store = pond.store();
+    let named = args.filter.named_stream()?;
     let after = args.after.as_ref().map(|c| store.resume(c)).transpose()?;
     let mut query = EventQuery::new(args.filter.build()?).after(after).limit(args.limit);
     if args.newest {
         query = query.newest_first();
     }
     let page = pond.events().page(query).await?;
+    if let (true, Some(stream)) = (page.items.is_empty() && page.damaged.is_empty(), named) {
+        require_stream(&pond, stream.as_str()).await?;
+    }
     ctx.out.page(&COLUMNS, &values(&page.items)?, page.next.map(|p| store.cursor(p).to_string()), &page.damaged)
 }
 

@@ -231,7 +231,11 @@ async fn change_or_show(ctx: &Context, pond: &Pond, flows: &Flows, command: Flow
         FlowsCommand::Create { file } => changed(ctx, &flows.create(&read_flow(&file)?).await?),
         FlowsCommand::Get { id } => ctx.out.item(&value(&flows.require(&id).await?)?),
         FlowsCommand::Update { file } => changed(ctx, &flows.update(&read_flow(&file)?).await?),
-        FlowsCommand::Delete(t) => ctx.out.deleted(format_args!("flow {:?}", t.id), flows.delete(&t.id, t.at_version).await?),
+        FlowsCommand::Delete(t) => {
+            flows.require(&t.id).await?;
+            ctx.confirm(format_args!("deleting flow {}", t.id), &t.id)?;
+            ctx.out.deleted(format_args!("flow {:?}", t.id), flows.delete(&t.id, t.at_version).await?)
+        }
         FlowsCommand::List(args) => ctx.out.found(&COLUMNS, &flows.list(&args.filter()).await?),
         FlowsCommand::Watch { pattern, after, once } => watch(ctx, flows, &pattern, after, once).await,
         FlowsCommand::Deploy(t) => changed(ctx, &flows.deploy(&t.id, t.at_version).await?),
@@ -247,7 +251,13 @@ async fn change_or_show(ctx: &Context, pond: &Pond, flows: &Flows, command: Flow
         }
         FlowsCommand::History { flow, page } => match flow.parse::<VersionRef>() {
             Ok(at) => ctx.out.one(format_args!("flow {at}"), flows.at_version(&at.id, at.version.into()).await?.as_ref()),
-            Err(_) => ctx.out.found(&HISTORY, &flows.versions(&flow, page.limit, page.after).await?),
+            Err(_) => {
+                let page = flows.versions(&flow, page.limit, page.after).await?;
+                if page.items.is_empty() && page.damaged.is_empty() {
+                    flows.require(&flow).await?;
+                }
+                ctx.out.found(&HISTORY, &page)
+            }
         },
         FlowsCommand::AsOf { id, when } => {
             ctx.out.one(format_args!("flow {id:?} as of {when}"), flows.as_of(&id, when).await?.as_ref())
@@ -330,7 +340,8 @@ async fn diff(ctx: &Context, flows: &Flows, old: &VersionRef, new: &VersionRef) 
 async fn watch(ctx: &Context, flows: &Flows, pattern: &str, after: Option<Cursor>, once: bool) -> Result<()> {
     let mut watch = flows.watch(pattern, after.map_or(StartAt::Oldest, StartAt::After))?;
     loop {
-        let delivery = if once { watch.try_next().await? } else { Some(watch.next().await?) };
+        let delivery = if once { watch.try_next().await } else { watch.next().await.map(Some) };
+        let delivery = delivery.map_err(super::records::expired)?;
         let Some(delivery) = delivery else { return Ok(()) };
         let cursor = delivery.cursor().to_string();
         match delivery {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 
-use millpond::{Error, Host, Json, PageCursor, Result, STORE_FIELD, Scope, SystemHost, Timestamp};
+use millpond::{Error, Host, Json, PageCursor, Result, STORE_FIELD, Scope, SystemHost, Timestamp, VersionRef};
 use serde_json::Value;
 
 /// The text of a file; `-` is stdin.
@@ -115,6 +115,32 @@ pub fn json_or_null(given: Option<&str>) -> Result<Value> {
 /// `name=JSON` pairs as a map. What is no JSON is taken as text, so that quotes can be left out.
 pub fn json_map(pairs: Vec<(String, String)>) -> BTreeMap<String, Value> {
     pairs.into_iter().map(|(n, v)| (n, Json::parse(&v).and_then(|j| j.value()).unwrap_or(Value::String(v)))).collect()
+}
+
+/// A workflow, and the version it is asked about: `etl`, `etl@3`, or `etl` with `--of-version 3`.
+///
+/// # Errors
+/// `Invalid` when two versions are named.
+pub fn workflow(named: String, of_version: Option<u32>) -> Result<(String, Option<u32>)> {
+    let Ok(at) = named.parse::<VersionRef>() else { return Ok((named, of_version)) };
+    match of_version.filter(|other| *other != at.version) {
+        Some(other) => {
+            Err(Error::invalid(format!("{at} and --of-version {other} are two versions")).with_next("name one of them"))
+        }
+        None => Ok((at.id, Some(at.version))),
+    }
+}
+
+/// A workflow where one version cannot be asked about.
+///
+/// # Errors
+/// `Invalid` when a version is named.
+pub fn whole_workflow(named: String, instead: &str) -> Result<String> {
+    match named.parse::<VersionRef>() {
+        Ok(at) => Err(Error::invalid(format!("{at} is one version; this is about all versions of a workflow"))
+            .with_next(format!("name {}, or ask about the version with: millpond {instead} {at}", at.id))),
+        Err(_) => Ok(named),
+    }
 }
 
 /// The scope of checkpoints.

@@ -185,9 +185,12 @@ pub async fn run(ctx: &Context, command: MetricsCommand) -> Result<Exit> {
             summary(ctx, &workflow, metrics.summary(&workflow.id, workflow.version).await?)?;
         }
         MetricsCommand::Recent { workflow, of_version, limit } => {
-            summary(ctx, &workflow, metrics.recent_summary(&workflow, of_version, limit).await?)?;
+            let (workflow, of_version) = input::workflow(workflow, of_version)?;
+            let named = of_version.map_or(workflow.clone(), |version| VersionRef::new(&workflow, version).to_string());
+            summary(ctx, &named, metrics.recent_summary(&workflow, of_version, limit).await?)?;
         }
         MetricsCommand::List { workflow, page } => {
+            let workflow = workflow.map(|w| input::whole_workflow(w, "metrics summary")).transpose()?;
             let found = metrics.summaries(workflow.as_deref(), page.limit, page.after).await?;
             ctx.out.found_with_moments(&TOTALS, &found, &["/first_at", "/last_at"])?;
         }
@@ -199,6 +202,7 @@ pub async fn run(ctx: &Context, command: MetricsCommand) -> Result<Exit> {
             ctx.out.found(&NODES, &metrics.nodes(&workflow.id, workflow.version, page.limit, page.after).await?)?;
         }
         MetricsCommand::Trend { workflow, of_version, since, until, bucket } => {
+            let (workflow, of_version) = input::workflow(workflow, of_version)?;
             let until = until.unwrap_or_else(|| pond.store().now());
             ctx.out.list(&TREND, &values(metrics.trend(&workflow, of_version, since, until, bucket).await?)?)?;
         }

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use millpond::{
-    Change, CollectionName, Commit, Cursor, Delivery, Error, Expectation, Json, Read, RecordId, Result, Selector, StartAt, Write,
+    Change, CollectionName, Commit, Cursor, Delivery, Error, ErrorKind, Expectation, Json, Read, RecordId, Result, Selector,
+    StartAt, Write,
 };
 use serde_json::{Value, json};
 
@@ -181,7 +182,8 @@ pub async fn watch(ctx: &Context, selector: Selector, span: WatchSpan) -> Result
     let mut feed = pond.subscribe(selector, start);
     let mut left = span.limit.unwrap_or(u64::MAX);
     while left > 0 {
-        let delivery = if span.once { feed.try_next().await? } else { feed.next().await.transpose()? };
+        let delivery = if span.once { feed.try_next().await } else { feed.next().await.transpose() };
+        let delivery = delivery.map_err(expired)?;
         let Some(delivery) = delivery else { break };
         left -= u64::from(print_delivery(ctx, &delivery)?);
     }
@@ -189,6 +191,14 @@ pub async fn watch(ctx: &Context, selector: Selector, span: WatchSpan) -> Result
         crate::report::note(format_args!("resume with: --after {cursor}"));
     }
     Ok(())
+}
+
+/// Says what to do about a cursor whose history is gone. Shared by all watches.
+pub fn expired(error: Error) -> Error {
+    if error.kind() == ErrorKind::CursorExpired {
+        return error.with_next("leave --after out to begin at the oldest that is kept");
+    }
+    error
 }
 
 /// Prints one delivery. True when it was a change.

@@ -252,10 +252,14 @@ pub struct ListArgs {
 }
 
 impl ListArgs {
-    fn filter(self) -> RunFilter {
-        RunFilter {
-            workflow: self.workflow,
-            version: self.of_version,
+    fn filter(self) -> Result<RunFilter> {
+        let (workflow, version) = match self.workflow {
+            Some(named) => input::workflow(named, self.of_version).map(|(id, version)| (Some(id), version))?,
+            None => (None, self.of_version),
+        };
+        Ok(RunFilter {
+            workflow,
+            version,
             status: self.status,
             started_from: self.since,
             started_to: self.until,
@@ -272,7 +276,7 @@ impl ListArgs {
             },
             limit: self.page.limit,
             after: self.page.after,
-        }
+        })
     }
 }
 
@@ -314,9 +318,9 @@ pub async fn run(ctx: &Context, command: RunsCommand) -> Result<Exit> {
             let receipt = runs.finish(&args.run, end).await?;
             ctx.out.say(format_args!("{} is {}", args.run, args.status), &value(&receipt)?)?;
         }
-        RunsCommand::List(args) => ctx.out.found(&COLUMNS, &runs.list(&args.filter()).await?)?,
+        RunsCommand::List(args) => ctx.out.found(&COLUMNS, &runs.list(&args.filter()?).await?)?,
         RunsCommand::Count(args) => {
-            let count = runs.count(&args.filter()).await?;
+            let count = runs.count(&args.filter()?).await?;
             ctx.out.say(count, &json!({ "count": count }))?;
         }
         RunsCommand::Show { run, follow } => {
@@ -336,19 +340,40 @@ pub async fn run(ctx: &Context, command: RunsCommand) -> Result<Exit> {
             ctx.out.one(format_args!("configuration {hash:?}"), runs.config(&hash).await?.as_ref())?;
         }
         RunsCommand::Recent { workflow, of_version, limit } => {
+            let (workflow, of_version) = input::workflow(workflow, of_version)?;
             ctx.out.found(&COLUMNS, &runs.recent(&workflow, of_version, limit).await?)?;
         }
-        RunsCommand::Children { run, page } => ctx.out.found(&COLUMNS, &runs.children(&run, page.limit, page.after).await?)?,
+        RunsCommand::Children { run, page } => {
+            let page = runs.children(&run, page.limit, page.after).await?;
+            if page.items.is_empty() && page.damaged.is_empty() {
+                require_run(&pond, &run).await?;
+            }
+            ctx.out.found(&COLUMNS, &page)?;
+        }
         RunsCommand::Log { run, limit, after } => {
             let after = after.as_ref().map(|c| pond.store().resume(c)).transpose()?;
             let page = runs.log(&run, after, limit).await?;
+            if page.items.is_empty() && page.damaged.is_empty() {
+                require_run(&pond, &run).await?;
+            }
             let next = page.next.map(|p| pond.store().cursor(p).to_string());
             ctx.out.page(&LOG, &values(&page.items)?, next, &page.damaged)?;
         }
-        RunsCommand::Delete { run } => ctx.out.deleted(format_args!("run {run}"), runs.delete(&run).await?)?,
+        RunsCommand::Delete { run } => {
+            require_run(&pond, &run).await?;
+            ctx.confirm(format_args!("deleting run {run} with its log"), &run)?;
+            ctx.out.deleted(format_args!("run {run}"), runs.delete(&run).await?)?;
+        }
     }
     pond.close().await?;
     Ok(Exit::Ok)
+}
+
+async fn require_run(pond: &Pond, run: &str) -> Result<()> {
+    match pond.runs().get(run).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::not_found(format!("run {run:?} does not exist")).with_next("see what there is: millpond runs list")),
+    }
 }
 
 fn new_run(args: StartArgs) -> Result<NewRun> {

@@ -254,6 +254,10 @@ pub async fn run(ctx: &Context, command: SessionsCommand) -> Result<Exit> {
             ctx.out.say(count, &json!({ "count": count }))?;
         }
         SessionsCommand::Delete { id, keep_mapping } => {
+            if sessions.load(&id).await?.is_none() {
+                return Err(Error::not_found(format!("session {id} does not exist")));
+            }
+            ctx.confirm(format_args!("deleting session {id}"), &id)?;
             let was_there = if keep_mapping { sessions.delete(&id).await? } else { sessions.delete_with_mapping(&id).await? };
             ctx.out.deleted(format_args!("session {id}"), was_there)?;
         }

@@ -215,11 +215,14 @@ pub async fn run(ctx: &Context, command: WorkflowsCommand) -> Result<Exit> {
                     "leave the id out to list workflows, or ask for versions with: millpond workflows find --prefix ID",
                 ));
             }
+            let id = input::whole_workflow(id, "workflows get")?;
             ctx.out.found(&VERSIONS, &workflows.list(&id, filter.page.limit, filter.page.after).await?)?;
         }
         WorkflowsCommand::List { id: None, filter } => ctx.out.found(&HEADS, &workflows.list_all(&filter.build()).await?)?,
         WorkflowsCommand::Find { filter } => ctx.out.found(&VERSIONS, &workflows.find(&filter.build()).await?)?,
         WorkflowsCommand::Delete { version, by } => {
+            workflows.require(&version.id, version.version).await?;
+            ctx.confirm(format_args!("deleting workflow {version}"), &version.to_string())?;
             let was_there = workflows.delete(&version.id, version.version, by.as_deref()).await?;
             ctx.out.deleted(format_args!("workflow {version}"), was_there)?;
         }

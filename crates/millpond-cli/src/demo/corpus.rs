@@ -1,5 +1,7 @@
 //! Where the demo's files come from: a folder, or a small sample inside the program.
 
+use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use millpond::{Error, Key, Result};
@@ -19,6 +21,8 @@ const NAME_BYTES: usize = 1_900;
 pub const MAX_FILES: usize = 50_000;
 /// What is read.
 const EXTENSIONS: [&str; 4] = ["md", "markdown", "txt", "text"];
+/// What ends a name that is shown with escapes. No document's own name ends so, for it is no extension that is read.
+const NOT_UTF8: &str = " (name is not UTF-8)";
 /// Folders that hold no documents.
 const SKIPPED: [&str; 2] = ["target", "node_modules"];
 
@@ -47,24 +51,26 @@ struct Found {
 }
 
 impl Corpus {
-    /// The folder that was asked for; else `./docs` if it is there; else the sample.
+    /// The folder that was asked for; else `./docs` if it is there, or if the last demo was over it; else the sample.
     ///
     /// # Errors
-    /// `NotFound` when the folder that was asked for does not exist.
-    pub fn choose(asked: Option<&Path>) -> Result<Self> {
-        let docs = Path::new("docs");
-        let folder = match asked {
-            Some(folder) => folder,
-            None if docs.is_dir() => docs,
-            None => return Ok(Self::Sample),
-        };
-        if !folder.is_dir() {
-            return Err(Error::not_found(format!("{} is not a folder", folder.display()))
-                .with_next("name a folder with .md or .txt files"));
+    /// `Unavailable` when there is no current folder.
+    pub fn choose(asked: Option<&Path>, last: Option<&str>) -> Result<Self> {
+        let folder = full_path(asked.unwrap_or(Path::new("docs")))?;
+        let over_docs = || folder.is_dir() || last.is_some_and(|last| Path::new(last) == folder);
+        Ok(if asked.is_some() || over_docs() { Self::Folder(folder) } else { Self::Sample })
+    }
+
+    /// That the files can be looked at, for the stages that need them.
+    ///
+    /// # Errors
+    /// `NotFound` when the folder does not exist.
+    pub fn require(&self) -> Result<()> {
+        match self {
+            Self::Folder(folder) if !folder.is_dir() => Err(Error::not_found(format!("{} is not a folder", folder.display()))
+                .with_next("name a folder with .md or .txt files")),
+            _ => Ok(()),
         }
-        let full =
-            folder.canonicalize().map_err(|e| Error::unavailable(format!("cannot open {}", folder.display())).with_source(e))?;
-        Ok(Self::Folder(full))
     }
 
     /// Its name: what tells one corpus from another.
@@ -80,6 +86,7 @@ impl Corpus {
     /// # Errors
     /// `NotFound` when there is nothing to read, `Invalid` when there is too much.
     pub fn groups(&self) -> Result<Vec<Group>> {
+        self.require()?;
         let files = match self {
             Self::Sample => {
                 SAMPLE.iter().map(|(name, bytes)| Found { name: (*name).to_owned(), bytes: bytes.len() as u64 }).collect()
@@ -111,12 +118,25 @@ impl Corpus {
                 if name.len() > NAME_BYTES || Key::new(name).is_err() {
                     return refuse("its name cannot be a key".to_owned());
                 }
-                let path = root.join(name);
-                let bytes = std::fs::metadata(&path)?.len();
-                if bytes > FILE_BYTES {
-                    return refuse(format!("{bytes} bytes; the demo reads up to {FILE_BYTES}"));
+                if name.ends_with(NOT_UTF8) {
+                    return refuse("its name is not UTF-8".to_owned());
                 }
-                std::fs::read(path)
+                let path = root.join(name);
+                // Links are followed first. Opening a FIFO would wait for whoever writes to it.
+                let file = std::fs::metadata(&path)?;
+                if file.is_dir() {
+                    return Err(std::io::ErrorKind::IsADirectory.into());
+                }
+                if !file.is_file() {
+                    return refuse("it is not a regular file".to_owned());
+                }
+                // A file may grow while it is read, and some say they are empty and are not.
+                let mut bytes = Vec::new();
+                std::fs::File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+                if bytes.len() as u64 > FILE_BYTES {
+                    return refuse(format!("the demo reads up to {FILE_BYTES} bytes of a file"));
+                }
+                Ok(bytes)
             }
         }
     }
@@ -154,7 +174,34 @@ fn is_document(path: &Path) -> bool {
 }
 
 fn name_of(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+    let inside = path.strip_prefix(root).unwrap_or(path);
+    if let Some(name) = inside.to_str() {
+        return name.to_owned();
+    }
+    // Bytes that are no text are escaped, so that two files never share a name.
+    let mut name = String::new();
+    for chunk in inside.as_os_str().as_encoded_bytes().utf8_chunks() {
+        name.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            // Writing to a text cannot fail.
+            let _ = write!(name, "\\x{byte:02x}");
+        }
+    }
+    name + NOT_UTF8
+}
+
+/// The folder's whole path, links followed; also of a folder that is gone, as long as the one around it is there.
+fn full_path(folder: &Path) -> Result<PathBuf> {
+    if let Ok(full) = folder.canonicalize() {
+        return Ok(full);
+    }
+    let absolute = std::path::absolute(folder)
+        .map_err(|e| Error::unavailable(format!("cannot open {}", folder.display())).with_source(e))?;
+    let around = absolute.parent().and_then(|around| around.canonicalize().ok());
+    Ok(match (around, absolute.file_name()) {
+        (Some(around), Some(name)) => around.join(name),
+        _ => absolute,
+    })
 }
 
 fn group(files: Vec<Found>) -> Vec<Group> {
@@ -197,5 +244,16 @@ mod tests {
         }
         let names: Vec<String> = find(dir.path()).expect("found").into_iter().map(|f| f.name).collect();
         assert_eq!(names, ["a.TXT", "b.md", "sub/z.markdown"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_text_stay_different() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = |bytes: &[u8]| name_of(Path::new("/c"), &Path::new("/c").join(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(name(b"a\xff.txt"), "a\\xff.txt (name is not UTF-8)");
+        assert_ne!(name(b"a\xff.txt"), name(b"a\xfe.txt"));
+        assert_ne!(name(b"a\xff\\xfe.txt"), name(b"a\\xff\xfe.txt"));
+        assert_eq!(name("a\\ü.txt".as_bytes()), "a\\ü.txt");
     }
 }

@@ -49,14 +49,19 @@ pub struct DemoArgs {
 
 /// Runs the pipeline, or goes on with it.
 pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
-    let corpus = Corpus::choose(args.dir.as_deref())?;
-    // Looked at before anything is made: a folder without documents leaves no store behind.
-    corpus.groups()?;
     let ack = Ack::open(args.ack.as_deref())?;
-    let pond = ctx.open().await?;
+    let pond = match ctx.existing().await {
+        Ok(pond) => pond,
+        Err(e) if e.is_not_found() => {
+            // Looked at before anything is made: a folder without documents leaves no store behind.
+            Corpus::choose(args.dir.as_deref(), None)?.groups()?;
+            ctx.open().await?
+        }
+        Err(e) => return Err(e),
+    };
     begin::declare(pond.store()).await?;
     let lease = lock(ctx, &pond).await?;
-    let result = under_lock(ctx, &pond, &lease, corpus, ack, args.fresh).await;
+    let result = under_lock(ctx, &pond, &lease, ack, &args).await;
     // Whatever happened, the next demo need not wait. If the lock is lost already, there is nothing to give back.
     let released = pond.locks().release(&lease).await;
     result?;
@@ -67,19 +72,34 @@ pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
 
 async fn lock(ctx: &Context, pond: &Pond) -> Result<Lease> {
     let request = LockRequest::of(LOCK, LOCK_TTL).purpose("millpond demo");
-    pond.locks().acquire(&request).await.map_err(|e| match e.as_conflict() {
-        Some(_) => e.with_next(format!("wait until it is done, or see who it is: millpond{} locks info {LOCK}", ctx.flags())),
-        None => e,
-    })
+    let error = match pond.locks().acquire(&request).await {
+        Ok(lease) => return Ok(lease),
+        Err(e) if e.as_conflict().is_none() => return Err(e),
+        Err(e) => e,
+    };
+    // Who it is may have changed since; then the error names whoever has it now.
+    let pid =
+        pond.locks().info(LOCK).await?.and_then(|i| i.lease.holder.pid).map_or(String::new(), |pid| format!(" (pid {pid})"));
+    Err(error
+        .saying(format!("another demo{pid} is running on this store"))
+        .with_next(format!("wait until it is done, or see who it is: millpond{} locks info {LOCK}", ctx.flags())))
 }
 
-async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, corpus: Corpus, ack: Ack, fresh: bool) -> Result<()> {
+async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, ack: Ack, args: &DemoArgs) -> Result<()> {
+    let fresh = args.fresh;
+    let saved = begin::saved(pond).await?;
+    let last = saved.as_ref().filter(|_| !fresh).map(|s| s.corpus.as_str());
+    let corpus = Corpus::choose(args.dir.as_deref(), last)?;
     let mut runner = Runner::new(pond, lease.clone(), corpus.clone(), ack);
-    let state = match begin::saved(pond).await? {
+    let state = match saved {
         Some(state) if !fresh && state.corpus == corpus.name() => {
             match state.stage {
                 Stage::Done => report::note(format_args!("this demo is complete (run {}); --fresh starts a new run", state.run)),
                 stage => {
+                    // What comes after collect is made of what the store holds; the files may be gone.
+                    if matches!(stage, Stage::Prepare | Stage::Collect) {
+                        corpus.require()?;
+                    }
                     report::note(format_args!("going on with run {} in {}, step {}", state.run, stage.name(), state.step + 1))
                 }
             }
@@ -87,6 +107,8 @@ async fn under_lock(ctx: &Context, pond: &Pond, lease: &Lease, corpus: Corpus, a
         }
         Some(state) if !fresh && state.stage != Stage::Done => return Err(unfinished(&state, &corpus)),
         last => {
+            // Looked at before the last run's documents are given up.
+            corpus.groups()?;
             report::note(format_args!("reading {}", corpus.name()));
             runner.begin(last.as_ref()).await?
         }

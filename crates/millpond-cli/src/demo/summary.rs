@@ -1,6 +1,6 @@
 //! What a demo says when it is done: what it stored, how to look at it, the digest.
 
-use millpond::{Pond, Query, Result};
+use millpond::{DeadLetterFilter, Pond, Query, Result};
 use serde_json::json;
 
 use super::documents::OUTPUTS;
@@ -22,11 +22,16 @@ pub async fn print(ctx: &Context, pond: &Pond, state: &State) -> Result<()> {
     }
     let log = pond.store().stream(&millpond::Runs::stream(&state.run)).await?.map_or(0, |s| s.head);
     stored.push(json!({ "what": "events of the run", "count": log }));
-    stored.push(json!({ "what": "dead letters", "count": state.counts.unreadable }));
-    let look = commands(ctx, state);
+    let letters = pond.dead_letters().count(&DeadLetterFilter::all().job(&state.run)).await?;
+    stored.push(json!({ "what": "dead letters", "count": letters }));
+    let figures = pond.metrics().summary(begin::WORKFLOW, state.version).await?.map_or(0, |s| s.executions);
+    stored.push(json!({ "what": "steps in the metrics (each counts as one execution)", "count": figures }));
+    let look = commands(ctx, state, letters > 0);
     if ctx.out.is_table() {
         ctx.out.list(&[Column::new("stored", "/what"), Column::new("count", "/count")], &stored)?;
-        output::write(&format!("\nlook at it:\n{}\n\n", look.iter().map(|c| format!("  {c}")).collect::<Vec<_>>().join("\n")))?;
+        let look: String = look.iter().map(|c| format!("  {c}\n")).collect();
+        let look = if look.is_empty() { "this store ends with the program".to_owned() } else { format!("look at it:\n{look}") };
+        output::write(&format!("\n{look}\n"))?;
         return output::write(&format!("demo digest: {digest}\n"));
     }
     ctx.out.item(&json!({
@@ -35,11 +40,15 @@ pub async fn print(ctx: &Context, pond: &Pond, state: &State) -> Result<()> {
     }))
 }
 
-/// Commands that show what was stored. They name the store if it is not the usual one.
-fn commands(ctx: &Context, state: &State) -> Vec<String> {
+/// Commands that show what was stored; none for a store that ends with this program. They name the store if it is not
+/// the usual one.
+fn commands(ctx: &Context, state: &State, letters: bool) -> Vec<String> {
+    if ctx.place().starts_with("memory:") {
+        return Vec::new();
+    }
     let store = ctx.flags();
     let run = &state.run;
-    let letters = (state.counts.unreadable > 0).then(|| format!("dead-letters list --job {run}"));
+    let letters = letters.then(|| format!("dead-letters list --job {run}"));
     [
         format!("runs show {run}"),
         format!("events list --stream {}", millpond::Runs::stream(run)),

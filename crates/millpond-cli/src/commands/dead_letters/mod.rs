@@ -95,7 +95,7 @@ pub async fn run(ctx: &Context, command: DeadLettersCommand) -> Result<Exit> {
             let receipt = letters.retry_later(&claimed(&letters, &claim).await?, failure, delay).await?;
             ctx.out.say(format_args!("{} can be claimed again in {delay:?}", claim.letter.item), &value(&receipt)?)?;
         }
-        DeadLettersCommand::Requeue(args) => requeue(ctx, &letters, args).await?,
+        DeadLettersCommand::Requeue(args) => requeue(ctx, &letters, args, now).await?,
         DeadLettersCommand::Discard { letter, reason, by } => {
             let found = require(&letters, &letter).await?;
             let receipt = letters.discard(&LetterRef::from(&found), &reason, &by).await?;
@@ -188,12 +188,14 @@ async fn analyze(ctx: &Context, letters: &DeadLetters, args: AnalyzeArgs) -> Res
 }
 
 /// Requeues one letter, or page after page of those that meet the conditions. A letter that changed meanwhile is left
-/// to whoever changed it.
-async fn requeue(ctx: &Context, letters: &DeadLetters, args: RequeueArgs) -> Result<()> {
+/// to whoever changed it. Unless states are named, only letters that nobody works on and nobody can claim are touched.
+async fn requeue(ctx: &Context, letters: &DeadLetters, args: RequeueArgs, now: Timestamp) -> Result<()> {
     if let [job, item] = args.letter.as_slice() {
-        let found = require(letters, &Letter { job: job.clone(), item: item.clone() }).await?;
+        let letter = Letter { job: job.clone(), item: item.clone() };
+        let mut found = require(letters, &letter).await?;
         if !args.dry_run {
             letters.requeue(&LetterRef::from(&found)).await?;
+            found = require(letters, &letter).await?;
         }
         return ctx.out.list(&COLUMNS, &values([&found])?);
     }
@@ -203,9 +205,15 @@ async fn requeue(ctx: &Context, letters: &DeadLetters, args: RequeueArgs) -> Res
         return Err(Error::invalid("this would requeue every dead letter there is")
             .with_next("say which with --signature, --job, --state …, or say --yes"));
     }
+    let stuck_only = filter.states.is_empty();
+    if stuck_only {
+        filter.states = vec![DeadLetterState::Pending, DeadLetterState::Discarded];
+    }
     let (mut requeued, mut changed) = (0_u64, 0_u64);
     loop {
-        let page = letters.list(&filter).await?;
+        let mut page = letters.list(&filter).await?;
+        // A letter that can be claimed already is where requeueing would bring it.
+        page.items.retain(|l| !(stuck_only && l.state == DeadLetterState::Pending && l.available_at.is_some_and(|at| at <= now)));
         if args.dry_run {
             return ctx.out.found(&COLUMNS, &page);
         }
