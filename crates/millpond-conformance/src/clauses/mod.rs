@@ -16,10 +16,12 @@ mod limits;
 mod locks;
 mod metrics;
 mod namespaces;
+mod parts;
 mod purge;
 mod queries;
 mod random;
 mod records;
+mod rewrites;
 mod runs;
 mod sessions;
 mod streams;
@@ -59,5 +61,7 @@ pub fn all() -> Vec<Clause> {
     all.extend_from_slice(sessions::CLAUSES);
     all.extend_from_slice(dead_letters::CLAUSES);
     all.extend_from_slice(dead_letter_reports::CLAUSES);
+    all.extend_from_slice(parts::CLAUSES);
+    all.extend_from_slice(rewrites::CLAUSES);
     all
 }
