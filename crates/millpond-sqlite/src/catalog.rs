@@ -197,7 +197,8 @@ fn make_field(transaction: &Connection, spec: &CollectionSpec, field: &str, kind
     if column(transaction, spec, field, kind)?.is_some() {
         return Ok(());
     }
-    // Another namespace may use this field name for another type: then this one gets a column of its own.
+    // Another namespace may use this field name for another type: then this one gets a column of its own,
+    // named with a character that no field name has.
     let taken: bool = transaction
         .query_row(
             "SELECT EXISTS (SELECT 1 FROM fields WHERE collection = ?1 AND field = ?2)",
@@ -205,7 +206,7 @@ fn make_field(transaction: &Connection, spec: &CollectionSpec, field: &str, kind
             |r| r.get(0),
         )
         .map_err(sql("declare"))?;
-    let column = if taken { format!("{field}__{}", kind.as_str()) } else { field.to_owned() };
+    let column = if taken { format!("{field}:{}", kind.as_str()) } else { field.to_owned() };
     let index = quote(&format!("{plain}.{column}"));
     let quoted = quote(&column);
     transaction

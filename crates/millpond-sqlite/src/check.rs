@@ -1,6 +1,6 @@
 //! Checks that what is stored is what should be stored.
 
-use millpond_core::{FieldValue, Json, Namespace, Result};
+use millpond_core::{FieldKind, FieldValue, Json, Namespace, Result};
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
@@ -20,8 +20,10 @@ pub(crate) fn check(connection: &Connection, namespace: &Namespace, schemas: &Sc
     let schema = schemas.of(connection, &ns)?;
     findings.extend(streams(connection, &ns)?);
     findings.extend(positions(connection, &ns, &schema)?);
+    findings.extend(events(connection, &ns)?);
     for table in schema.declared() {
         records(connection, &ns, table, &mut findings)?;
+        left_behind(connection, &ns, table, &mut findings)?;
     }
     findings.extend(run(
         connection,
@@ -53,6 +55,20 @@ fn streams(connection: &Connection, ns: &NamespaceRow) -> Result<Vec<String>> {
     )
 }
 
+/// The data and labels of every event read back.
+fn events(connection: &Connection, ns: &NamespaceRow) -> Result<Vec<String>> {
+    run(
+        connection,
+        "SELECT 'event at position ' || position || CASE WHEN json_valid(data) THEN ': the labels are not texts by name' \
+           ELSE ': the data is not JSON' END \
+         FROM events WHERE row > ?1 AND row < ?2 AND (NOT json_valid(data) OR (labels IS NOT NULL AND CASE WHEN json_valid(labels) \
+           THEN json_type(labels) <> 'object' OR EXISTS (SELECT 1 FROM json_each(labels) l WHERE l.type <> 'text') ELSE 1 END)) \
+         LIMIT 100",
+        &[Box::new(ns.base()), Box::new(ns.end())],
+        |r| r.get(0),
+    )
+}
+
 fn positions(connection: &Connection, ns: &NamespaceRow, schema: &Schema) -> Result<Vec<String>> {
     let head = ns.position.cast_signed();
     let mut findings = Vec::new();
@@ -62,6 +78,17 @@ fn positions(connection: &Connection, ns: &NamespaceRow, schema: &Schema) -> Res
             &format!(
                 "SELECT '{}/' || key || ': position ' || position || ' is beyond the head {head}' FROM {} WHERE ns = ?1 AND position > ?2 LIMIT 100",
                 table.collection, table.name
+            ),
+            &[Box::new(ns.id), Box::new(head)],
+            |r| r.get::<_, String>(0),
+        )?);
+    }
+    for table in ["records", "tombstones"] {
+        findings.extend(run(
+            connection,
+            &format!(
+                "SELECT collection || '/' || key || ': position ' || position || ' is beyond the head {head}' \
+                 FROM {table} WHERE ns = ?1 AND position > ?2 LIMIT 100"
             ),
             &[Box::new(ns.id), Box::new(head)],
             |r| r.get::<_, String>(0),
@@ -81,7 +108,14 @@ fn records(connection: &Connection, ns: &NamespaceRow, table: &Table, findings: 
     let columns: Vec<String> = table
         .slots
         .iter()
-        .map(|s| if let Slot::Column(c) = s { format!(", {}", quote(c)) } else { ", NULL".to_owned() })
+        .map(|s| match s {
+            Slot::Column(c) => format!(", {}", quote(c)),
+            // The values of a set as a list, in their order.
+            Slot::Side(side) => {
+                let side = quote(side);
+                format!(", (SELECT json_group_array(value ORDER BY value) FROM {side} WHERE {side}.row = {}.row)", table.name)
+            }
+        })
         .collect();
     let mut statement = connection
         .prepare(&format!("SELECT key, doc{} FROM {} WHERE ns = ?1 ORDER BY key", columns.concat(), table.name))
@@ -102,9 +136,11 @@ fn records(connection: &Connection, ns: &NamespaceRow, table: &Table, findings: 
             Ok(fields) => {
                 for (i, (field, value)) in spec.fields.iter().zip(&fields).enumerate() {
                     let stored = row.get_ref(i + 2).map_err(sql("check"))?;
-                    if !matches!(value, FieldValue::Set(_)) && !same(value, stored) {
+                    let slot = if field.kind == FieldKind::TextSet { "side table" } else { "column" };
+                    let same = if field.kind == FieldKind::TextSet { same_set(value, stored) } else { same(value, stored) };
+                    if !same {
                         findings.push(format!(
-                            "{}/{key}: the column of {:?} does not hold what the document says",
+                            "{}/{key}: the {slot} of {:?} does not hold what the document says",
                             table.collection, field.name
                         ));
                     }
@@ -113,6 +149,37 @@ fn records(connection: &Connection, ns: &NamespaceRow, table: &Table, findings: 
         }
     }
     Ok(())
+}
+
+/// Values of sets whose record is not there.
+fn left_behind(connection: &Connection, ns: &NamespaceRow, table: &Table, findings: &mut Vec<String>) -> Result<()> {
+    for slot in &table.slots {
+        let Slot::Side(side) = slot else { continue };
+        let orphans: Vec<i64> = run(
+            connection,
+            &format!(
+                "SELECT count(*) FROM {} WHERE ns = ?1 AND row NOT IN (SELECT row FROM {} WHERE ns = ?1)",
+                quote(side),
+                table.name
+            ),
+            &[Box::new(ns.id)],
+            |r| r.get(0),
+        )?;
+        if let Some(count) = orphans.first().filter(|n| **n > 0) {
+            findings
+                .push(format!("{}: side table {side:?} holds {count} values of records that are not there", table.collection));
+        }
+    }
+    Ok(())
+}
+
+fn same_set(value: &FieldValue, stored: ValueRef<'_>) -> bool {
+    let mut expected: Vec<&str> = match value {
+        FieldValue::Set(values) => values.iter().map(|v| &**v).collect(),
+        _ => Vec::new(),
+    };
+    expected.sort_unstable();
+    stored.as_str().is_ok_and(|text| serde_json::from_str::<Vec<String>>(text).is_ok_and(|found| found == expected))
 }
 
 fn same(value: &FieldValue, stored: ValueRef<'_>) -> bool {

@@ -14,6 +14,9 @@ type Values = Vec<Box<dyn ToSql>>;
 
 const COLUMNS: &str = "e.row, e.sequence, e.id, e.type, e.time, e.correlation, e.agent, e.source, e.labels, e.data";
 
+/// NULL, which has no members, for labels that are not JSON.
+const VALID_LABELS: &str = "CASE WHEN json_valid(e.labels) THEN e.labels END";
+
 /// Conditions on `e`, to follow `WHERE`; `None` when no event can match.
 pub(crate) struct EventConditions {
     text: String,
@@ -68,7 +71,11 @@ impl EventConditions {
         }
         for (key, value) in &filter.labels {
             let (key, value) = (c.bind(key.clone()), c.bind(value.clone()));
-            c.and(&format!("EXISTS (SELECT 1 FROM json_each(e.labels) l WHERE l.key = {key} AND l.value = {value})"));
+            // Labels that are not JSON would fail the whole statement. Whether they match is unknown: the page says so.
+            c.and(&format!(
+                "(NOT json_valid(e.labels) OR EXISTS (SELECT 1 FROM json_each({VALID_LABELS}) l \
+                  WHERE l.key = {key} AND l.value = {value}))"
+            ));
         }
         for (time, sign) in [(filter.from, ">="), (filter.to, "<")] {
             if let Some(time) = time {
@@ -176,6 +183,8 @@ fn event(row: &Row<'_>, position: Position, stream: Option<&StreamName>) -> std:
         Some(name) => name.clone(),
         None => StreamName::from_store(row.get_ref(10).map_err(text)?.as_str().map_err(|e| e.to_string())?),
     };
+    let data = row.get_ref(9).map_err(text)?.as_str().map_err(|e| e.to_string())?;
+    serde_json::from_str::<serde::de::IgnoredAny>(data).map_err(|e| format!("the data is not JSON: {e}"))?;
     Ok(Event {
         stream,
         sequence: row.get::<_, i64>(1).map_err(text)?.cast_unsigned(),
@@ -187,7 +196,7 @@ fn event(row: &Row<'_>, position: Position, stream: Option<&StreamName>) -> std:
         agent: row.get(6).map_err(text)?,
         source: row.get(7).map_err(text)?,
         labels,
-        data: Json::from_store(row.get_ref(9).map_err(text)?.as_str().map_err(|e| e.to_string())?),
+        data: Json::from_store(data),
     })
 }
 
@@ -214,7 +223,11 @@ pub(crate) fn groups(
     limit: usize,
 ) -> Result<Vec<EventGroup>> {
     check_limit(limit)?;
-    let Some(conditions) = EventConditions::new(connection, ns, filter, ns.base(), ns.end())? else { return Ok(Vec::new()) };
+    let Some(mut conditions) = EventConditions::new(connection, ns, filter, ns.base(), ns.end())? else { return Ok(Vec::new()) };
+    if !filter.labels.is_empty() {
+        // A count cannot say that an event is damaged, so it leaves out what cannot be known to match.
+        conditions.and("json_valid(e.labels)");
+    }
     let (value, join) = match by {
         EventGroupBy::Kind => ("e.type", ""),
         EventGroupBy::Agent => ("e.agent", ""),

@@ -172,8 +172,14 @@ fn change(row: &rusqlite::Row<'_>, collection: &CollectionName, position: Positi
             None => Change::Deleted(Deleted { collection, key, revision, position, time, by }),
         })
     };
+    let damaged = |why| Found::Damaged(Damaged { what: format!("{collection} at position {position}"), why });
     match read() {
+        Ok(Change::Record(record)) if !is_json(record.value.as_str()) => damaged("the document is not JSON".to_owned()),
         Ok(change) => Found::Change(change),
-        Err(error) => Found::Damaged(Damaged { what: format!("{collection} at position {position}"), why: error.to_string() }),
+        Err(error) => damaged(error.to_string()),
     }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }

@@ -67,8 +67,8 @@ impl Conditions {
                     let place = self.bind(text.clone());
                     self.and(&format!("{owner}.row IN (SELECT row FROM {side} WHERE ns = ?1 AND value = {place})"));
                 }
-                Filter::Absent(_) => self.and(&format!("NOT EXISTS (SELECT 1 FROM {side} s WHERE s.row = {owner}.row)")),
-                _ => self.and(&format!("EXISTS (SELECT 1 FROM {side} s WHERE s.row = {owner}.row)")),
+                Filter::Absent(_) => self.and(&format!("NOT EXISTS (SELECT 1 FROM {side} WHERE {side}.row = {owner}.row)")),
+                _ => self.and(&format!("EXISTS (SELECT 1 FROM {side} WHERE {side}.row = {owner}.row)")),
             }
             return Ok(());
         }

@@ -46,8 +46,19 @@ fn record(row: &Row<'_>, id: &RecordId) -> rusqlite::Result<Record> {
         position: Position(row.get::<_, i64>(1)?.cast_unsigned()),
         time: Timestamp::from_micros(row.get(2)?),
         by: row.get(3)?,
-        value: Json::from_store(row.get_ref(4)?.as_str()?),
+        value: Json::from_store(whole(row.get_ref(4)?.as_str()?)?),
     })
+}
+
+/// The document, if it looks whole. A read by key must stay fast, so what opens and closes like an object or a list is
+/// taken as one; pages, feeds and checks look inside.
+fn whole(doc: &str) -> rusqlite::Result<&str> {
+    match (doc.as_bytes().first(), doc.as_bytes().last()) {
+        (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) if doc.len() > 1 => Ok(doc),
+        _ => serde_json::from_str::<serde::de::IgnoredAny>(doc)
+            .map(|_| doc)
+            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(e))),
+    }
 }
 
 fn damaged_or_sql(error: rusqlite::Error, id: &RecordId) -> Error {

@@ -128,6 +128,19 @@ CREATE TABLE commits (
 pub(crate) const OWN_TABLES: [&str; 8] =
     ["namespaces", "collections", "fields", "records", "tombstones", "streams", "events", "commits"];
 
+/// Names of the indexes that every store has; tables and indexes share one space of names.
+pub(crate) const OWN_INDEXES: [&str; 9] = [
+    "records_key",
+    "records_position",
+    "tombstones_key",
+    "tombstones_position",
+    "streams_name",
+    "events_stream",
+    "events_id",
+    "events_correlation",
+    "events_agent",
+];
+
 /// Brings a store to this program's format, in one transaction. Refuses what a newer program wrote.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<()> {
     if format(connection)? == FORMAT {
@@ -168,4 +181,20 @@ pub(crate) fn format(connection: &Connection) -> Result<i32> {
         .with_next("use a newer millpond"));
     }
     Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_our_own_is_listed() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let mut statement = connection.prepare("SELECT name FROM sqlite_schema").unwrap();
+        let names: Vec<String> = statement.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        for name in names {
+            assert_ne!(crate::table::table_name(&name), name, "a collection could take this name");
+        }
+    }
 }

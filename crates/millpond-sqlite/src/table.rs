@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millpond_core::{CollectionName, CollectionSpec, FieldKind, FieldValue, Scalar};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
-use crate::schema::OWN_TABLES;
+use crate::schema::{OWN_INDEXES, OWN_TABLES};
 
 /// Where one declared field is kept.
 #[derive(Debug, Clone)]
@@ -51,9 +51,21 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The plain name of a declared collection's table.
+/// Beginnings of names that mean something to SQLite itself: its own tables, and functions that a table of that name would hide.
+const RESERVED_PREFIXES: [&str; 3] = ["sqlite_", "json_", "pragma_"];
+
+/// The plain name of a declared collection's table: its own name where that is free, otherwise `c.` and its name.
+///
+/// No two collections have one table, and no table meets an index or a side table. Collection names hold no dot and
+/// field names neither, so these are told apart by their parts alone: a table `x`, its indexes `x.field`, its side
+/// tables `x.field.set`, their indexes `x.field.set.value`; the same behind `c.`, which is why no table is called `c`.
 pub(crate) fn table_name(collection: &str) -> String {
-    if OWN_TABLES.contains(&collection) { format!("{collection}_records") } else { collection.to_owned() }
+    let taken = collection == "c"
+        || collection.ends_with("_records")
+        || RESERVED_PREFIXES.iter().any(|prefix| collection.starts_with(prefix))
+        || OWN_TABLES.contains(&collection)
+        || OWN_INDEXES.contains(&collection);
+    if taken { format!("c.{collection}") } else { collection.to_owned() }
 }
 
 /// The plain name of an index over several columns.
@@ -62,9 +74,9 @@ pub(crate) fn index_name(table: &str, columns: &[impl AsRef<str>]) -> String {
     format!("{table}.{}", columns.join("+"))
 }
 
-/// The plain name of a set field's side table. Collection names hold no dot, so it cannot collide.
+/// The plain name of a set field's side table.
 pub(crate) fn side_name(collection: &str, field: &str) -> String {
-    format!("{}.{field}", table_name(collection))
+    format!("{}.{field}.set", table_name(collection))
 }
 
 /// A column's type on SQLite.
