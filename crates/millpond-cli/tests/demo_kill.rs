@@ -4,6 +4,8 @@
 //! The parent reads an acknowledgement for each commit from a pipe, and chooses the moment of each kill by counting
 //! them and waiting a little, so that kills land while the next step is read, computed or committed.
 //!
+//! One life in ten is killed while it starts, before its first acknowledgement; so is the very first, which makes the store.
+//!
 //! `MILLPOND_KILL_SEED` repeats a run, `MILLPOND_KILLS` changes the number of kills.
 
 mod support;
@@ -22,6 +24,9 @@ use support::{Random, corpus, millpond, runtime};
 const FILES: usize = 2_100;
 /// The four stages, which all have to be hit.
 const STAGES: [&str; 4] = ["collect", "convert", "segment", "index"];
+
+/// How long a life that is to be killed while it starts has at most: less than a start takes with its first commit.
+const START_UP: Duration = Duration::from_millis(15);
 
 /// One acknowledged commit.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -88,18 +93,24 @@ fn spin(wait: Duration) {
 }
 
 fn open(store: &Path) -> (tokio::runtime::Runtime, Pond) {
+    try_open(store).expect("the store opens after a kill")
+}
+
+fn try_open(store: &Path) -> millpond::Result<(tokio::runtime::Runtime, Pond)> {
     let runtime = runtime();
     let place = store.to_str().expect("a UTF-8 path");
-    let pond = runtime.block_on(OpenOptions::new().create(false).open(place)).expect("the store opens after a kill");
-    (runtime, pond)
+    let pond = runtime.block_on(OpenOptions::new().create(false).open(place))?;
+    Ok((runtime, pond))
 }
 
 /// The last position of the store, read by the parent after the child's death.
 fn head(store: &Path) -> u64 {
-    if !store.join("millpond.db").exists() {
-        return 0;
-    }
-    let (runtime, pond) = open(store);
+    let (runtime, pond) = match try_open(store) {
+        Ok(opened) => opened,
+        // Killed before the store, or the namespace in it, was made.
+        Err(e) if e.is_not_found() => return 0,
+        Err(e) => panic!("the store opens after a kill: {e}"),
+    };
     let head = runtime.block_on(async { pond.store().head().await }).map_or(0, |p| p.0);
     runtime.block_on(pond.close()).expect("closes");
     head
@@ -140,16 +151,19 @@ fn killed_at_random_moments_nothing_is_lost_and_the_end_is_the_same() {
     for kill in 0..kills {
         // So many on average that the last kill finds the last steps.
         let share = (left(acks.last()) * 2 / (kills - kill) as u64).max(2);
-        let after = 1 + random.below(share.saturating_sub(2).max(1));
-        let wait = Duration::from_micros(random.below(u64::try_from(per_commit.as_micros()).expect("short") * 2 + 1));
+        let (after, longest) =
+            if kill % 10 == 0 { (0, START_UP) } else { (1 + random.below(share.saturating_sub(2).max(1)), per_commit * 2) };
+        let wait = Duration::from_micros(random.below(u64::try_from(longest.as_micros()).expect("short") + 1));
         let life = live(&store, &files, Some((usize::try_from(after).expect("small"), wait)));
         let first = life.acks.len();
         acks.extend(life.acks);
         let done = acks.last().is_some_and(|a| a.stage == "index" && a.step + 1 == a.steps);
-        let mut place = acks.last().map_or("start".to_owned(), |a| a.stage.clone());
+        let mut place = acks.last().map_or("start-up".to_owned(), |a| a.stage.clone());
         if !life.killed || done {
             place = "after the end".to_owned();
-        } else if first > 0 {
+        } else if first == 0 {
+            place = "start-up".to_owned();
+        } else {
             mid_work += 1;
         }
         // A commit that is durable and was not acknowledged: the kill landed inside of it.
@@ -168,7 +182,7 @@ fn killed_at_random_moments_nothing_is_lost_and_the_end_is_the_same() {
     assert_eq!(steps.len(), acks.len(), "no step was committed twice");
     everything_is_there(&store, &acks, whole.acks.len(), unreadable);
     assert!(mid_work * 10 >= kills * 8, "only {mid_work} of {kills} kills hit mid-work");
-    for stage in STAGES {
+    for stage in STAGES.into_iter().chain(["start-up"]) {
         assert!(landed.contains_key(stage), "no kill hit {stage}: {landed:?}");
     }
     println!("took {:?}", began.elapsed());
