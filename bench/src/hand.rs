@@ -170,6 +170,26 @@ impl Hand {
         Ok(())
     }
 
+    /// One record updated if it is at the revision expected, one transaction.
+    pub fn compare_and_set(&mut self, key: &str, revision: i64) -> Done {
+        let n = self.next();
+        self.run("BEGIN IMMEDIATE")?;
+        let (position, now) = self.positions(1)?;
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE work SET revision = revision + 1, position = ?3, time = ?4, doc = ?5, status = 'running', ts = ?6
+                 WHERE ns = 1 AND key = ?1 AND revision = ?2",
+            )?
+            .execute((key, revision, position, now, crate::world::document(n), n as i64))?;
+        if changed != 1 {
+            return Err("another revision was found".into());
+        }
+        self.receipt(n, position, now, &format!("[{}]", revision + 1), "[]")?;
+        self.run("COMMIT")?;
+        Ok(())
+    }
+
     /// One checkpoint of this payload as the domain keeps it, one transaction.
     pub fn one_checkpoint(&mut self, payload: &str) -> Done {
         let n = self.next();

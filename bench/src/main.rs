@@ -13,8 +13,8 @@ use clap::Parser;
 /// Measures Millpond against hand-written rusqlite doing the same durable work.
 #[derive(Parser, Debug)]
 pub struct Args {
-    /// Rounds of each line; each round measures every variant once.
-    #[arg(long, default_value_t = 5)]
+    /// Rounds of each line, at least five; each round measures every variant once.
+    #[arg(long, default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(5..))]
     rounds: usize,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 0.8)]
@@ -37,7 +37,7 @@ pub struct Args {
     /// Also measure bursts with every flush slowed by 2 ms (needs strace).
     #[arg(long)]
     slow_flush: bool,
-    /// Used by --slow-flush itself: run one burst and print its rate.
+    /// Used by the bench itself, in a process of its own: run one burst and print what was asked for.
     #[arg(long, hide = true)]
     burst: Option<String>,
 }

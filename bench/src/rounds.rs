@@ -14,7 +14,8 @@ impl Figure {
     /// From the rounds' values.
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
-        Self { median: values[values.len() / 2], min: values[0], max: values[values.len() - 1] }
+        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Self { median: (low + high) / 2.0, min: values[0], max: values[values.len() - 1] }
     }
 }
 

@@ -118,6 +118,17 @@ pub fn at_once(runtime: &Runtime, callers: u64, first: u64, step: &Step) -> Done
     Ok(callers as f64 / begin.elapsed().as_secs_f64())
 }
 
+/// How much memory ten thousand waiting callers take, in MiB, in a process that did nothing before.
+pub fn growth_of_a_burst(folder: &std::path::Path) -> Done<f64> {
+    let runtime = world::runtime()?;
+    let store = runtime.block_on(world::store(folder, "ours.db"))?;
+    let step = ours(&store);
+    at_once(&runtime, 10, 1, &step)?;
+    let before = resident();
+    at_once(&runtime, 10_000, 11, &step)?;
+    Ok((peak_resident() - before) / 1024.0)
+}
+
 /// One burst of our store, for the child process of the slow-flush line.
 pub fn burst_ours(runtime: &Runtime, folder: &std::path::Path, callers: u64) -> Done<f64> {
     let store = runtime.block_on(world::store(folder, "ours.db"))?;
@@ -133,9 +144,7 @@ fn burst(args: &crate::Args, report: &mut Report) -> Done {
     let single = std::cell::RefCell::new(Hand::open(&folder.path().join("single.db"))?);
     let counter = AtomicU64::new(1);
     let next = || counter.fetch_add(10_000, Ordering::Relaxed);
-    let before = resident();
-    at_once(&runtime, 10_000, next(), &mine)?;
-    let grown = (peak_resident() - before) / 1024.0;
+    let grown = super::slow::in_a_process(folder.path(), "memory", &[])?;
     let figures = interleave(
         args.rounds,
         &mut [

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use millpond_core::Commit;
+use millpond_core::{Commit, Expectation, Json, RecordId, Write};
 
 use crate::hand::{Hand, HandWriter};
 use crate::report::Report;
@@ -19,6 +19,9 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     }
     if report.wants("sqlite.append1") {
         an_event_alone(args, report)?;
+    }
+    if report.wants("sqlite.cas") {
+        compare_and_set(args, report)?;
     }
     if report.wants("sqlite.checkpoint4k") {
         a_checkpoint(args, report)?;
@@ -144,4 +147,49 @@ fn a_checkpoint(args: &crate::Args, report: &mut Report) -> Done {
     report.ratio("millpond / by hand", ours.median / figures[1].1.median, 0.9);
     report.peer("LangGraph put 4 KiB checkpoint", ours.median, ("langgraph", "sqlite: put 4 KiB checkpoint"), None, false);
     report.product("sqlite.checkpoint4k", ours, "ops/s")
+}
+
+fn compare_and_set(args: &crate::Args, report: &mut Report) -> Done {
+    report.heading("one caller, a record changed if it is at the revision expected (sqlite.cas)");
+    let folder = world::folder(args)?;
+    let pond = millpond::blocking::open(&format!("sqlite:{}", folder.path().join("ours.db").display()))?;
+    pond.store().declare(&[world::WORK.spec()?])?;
+    pond.commit(world::step(1)?)?;
+    let hand = RefCell::new(Hand::open(&folder.path().join("hand.db"))?);
+    hand.borrow_mut().one_step()?;
+    let (ours, theirs) = (RefCell::new(1u64), RefCell::new(1i64));
+    let id = RecordId::new("work", "k1")?;
+    let figures = interleave(
+        args.rounds,
+        &mut [
+            (
+                "millpond, blocking",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        let mut revision = ours.borrow_mut();
+                        let commit = Commit::new()
+                            .expect(Expectation::Revision(id.clone(), *revision))
+                            .write(Write::Put(id.clone(), Json::parse(&world::document(*revision))?));
+                        pond.commit(commit)?;
+                        *revision += 1;
+                        Ok(())
+                    })
+                }),
+            ),
+            (
+                "by hand",
+                Box::new(|| {
+                    rate(args.secs, || {
+                        let mut revision = theirs.borrow_mut();
+                        hand.borrow_mut().compare_and_set("k1", *revision)?;
+                        *revision += 1;
+                        Ok(())
+                    })
+                }),
+            ),
+        ],
+    )?;
+    figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
+    report.ratio("millpond / by hand", figures[0].1.median / figures[1].1.median, 0.8);
+    report.product("sqlite.cas", figures[0].1, "ops/s")
 }

@@ -30,24 +30,49 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
 }
 
 fn traced(folder: &std::path::Path, variant: &str) -> Done<f64> {
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync,fsync",
+        "-e",
+        "inject=fdatasync,fsync:delay_enter=2000",
+    ];
+    in_a_process(folder, variant, &strace)
+}
+
+/// Runs a variant in a process of its own, behind a command if one is given, and takes the number it prints.
+pub fn in_a_process(folder: &std::path::Path, variant: &str, behind: &[&str]) -> Done<f64> {
     let own = std::env::current_exe()?;
-    let output = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=2000"])
-        .arg(own)
+    let mut command = match behind {
+        [] => Command::new(own),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(own);
+            command
+        }
+    };
+    let output = command
         .args(["--burst", variant, "--dir"])
         .arg(folder)
         .output()
-        .map_err(|e| format!("strace cannot be started ({e}); install it or leave --slow-flush out"))?;
+        .map_err(|e| format!("cannot start {}: {e}", behind.first().unwrap_or(&"the bench again")))?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().map_err(|_| format!("the child said {text:?} {:?}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
-/// What the traced child runs: prints commits a second.
+/// What a child runs: prints commits a second, or MiB.
 pub fn child(args: &crate::Args, variant: &str) -> ExitCode {
     let measure = || -> Done<f64> {
         let folder = world::folder(args)?;
         if variant == "ours" {
             return super::crowd::burst_ours(&world::runtime()?, folder.path(), CALLERS);
+        }
+        if variant == "memory" {
+            return super::crowd::growth_of_a_burst(folder.path());
         }
         let mut hand = Hand::open(&folder.path().join("hand.db"))?;
         rate(1.0, || hand.one_step())
