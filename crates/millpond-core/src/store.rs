@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::collection::{Catalog, CollectionSpec};
 use crate::commit::{Commit, PreparedCommit};
-use crate::engine::{Answer, CollectionInfo, Engine, NamespaceInfo, Read};
+use crate::engine::{Answer, CollectionInfo, Engine, NamespaceInfo, Purged, Read};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::StreamInfo;
 use crate::feed::{EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, FeedPage, FeedRequest, Selector};
@@ -189,6 +189,22 @@ impl Store {
     /// What the engine fails with.
     pub async fn outcome(&self, id: CommitId) -> Result<Option<Receipt>> {
         self.engine().outcome(self.namespace(), id).await
+    }
+
+    /// Forgets receipts and tombstones older than this, on the store's clock. Nothing does this by itself: run it now
+    /// and then, say once a day.
+    ///
+    /// One commit point: all of it at once. Ids and revisions of what is forgotten never come again.
+    ///
+    /// # Errors
+    /// `Invalid` for an age below seven days: receipts are promised for that long.
+    pub async fn purge(&self, older_than: std::time::Duration) -> Result<Purged> {
+        let days = u64::try_from(crate::limits::RECEIPT_DAYS).unwrap_or(0);
+        if older_than < std::time::Duration::from_secs(days * 86_400) {
+            return Err(Error::invalid(format!("receipts are kept for at least {days} days; {older_than:?} is less"))
+                .with_next(format!("ask for {days}d or more")));
+        }
+        self.engine().purge(self.namespace(), self.now().minus(older_than)).await
     }
 
     /// Answers several reads from one snapshot.

@@ -151,3 +151,15 @@ fn inside_a_runtime_every_path_answers_with_an_error() {
         drop(pond);
     });
 }
+
+#[test]
+fn receipts_are_never_purged_before_seven_days() {
+    let pond = millpond::blocking::open("memory:").unwrap();
+    let day = std::time::Duration::from_secs(86_400);
+    let error = pond.store().purge(day * 6).unwrap_err();
+    assert_eq!(error.kind(), millpond::ErrorKind::Invalid);
+    assert!(error.message().contains("at least 7 days"), "{error}");
+    let receipt = pond.commit(millpond::Commit::new().put("c", "k", &1).unwrap()).unwrap();
+    pond.store().purge(day * 7).unwrap();
+    assert!(pond.store().outcome(receipt.id).unwrap().is_some());
+}

@@ -98,7 +98,7 @@ pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
             }
         }
         StoreCommand::Purge { older_than } => {
-            let purged = store.engine().purge(store.namespace(), store.now().minus(older_than)).await?;
+            let purged = store.purge(older_than).await?;
             let text =
                 format!("{} and {} forgotten", counted(purged.receipts, "receipt"), counted(purged.tombstones, "tombstone"));
             ctx.out.say(text, &value(&purged)?)?;

@@ -2,7 +2,7 @@
 
 use millpond_core::{
     Answer, CollectionInfo, CollectionSpec, Commit, CommitId, ContentDigest, Delivery, DigestOptions, EventFilter, EventGroup,
-    EventGroupBy, EventPage, EventQuery, NamespaceInfo, Outcome, Page, Query, Read, Receipt, Record, Result, Selector, StartAt,
+    EventGroupBy, EventPage, EventQuery, NamespaceInfo, Outcome, Page, Purged, Query, Read, Receipt, Record, Result, Selector, StartAt,
     StreamInfo, StreamName,
 };
 
@@ -16,6 +16,7 @@ blocking_api! {
         fn commit(commit: Commit) -> Result<Receipt>;
         fn try_commit(commit: Commit) -> Result<Outcome>;
         fn outcome(id: CommitId) -> Result<Option<Receipt>>;
+        fn purge(older_than: std::time::Duration) -> Result<Purged>;
         fn read(reads: Vec<Read>) -> Result<Vec<Answer>>;
         fn get(collection: &str, key: &str) -> Result<Option<Record>>;
         fn query(query: Query) -> Result<Page>;
