@@ -21,14 +21,14 @@ struct Ground {
 
 impl Ground {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("works");
         let path = folder.path().join("a.db");
-        let engine = SqliteEngine::open(&path, SqliteOptions::default()).await.unwrap();
+        let engine = SqliteEngine::open(&path, SqliteOptions::default()).await.expect("works");
         let shared: Arc<dyn Engine> = Arc::new(engine.clone());
-        let store = Store::open(Arc::new(Front::new(shared)), Namespace::default()).await.unwrap();
-        store.declare(&[TASKS.spec().unwrap()]).await.unwrap();
+        let store = Store::open(Arc::new(Front::new(shared)), Namespace::default()).await.expect("works");
+        store.declare(&[TASKS.spec().expect("works")]).await.expect("works");
         let event = |n: i64| {
-            let mut event = NewEvent::of("made", &json!({"n": n})).unwrap();
+            let mut event = NewEvent::of("made", &json!({"n": n})).expect("works");
             event.labels.insert("shade".into(), "blue".into());
             event
         };
@@ -39,22 +39,23 @@ impl Ground {
             .and_then(|c| c.append("log", event(1)))
             .and_then(|c| c.append("log", event(2)))
             .and_then(|c| c.append("log", event(3)))
-            .unwrap();
-        store.commit(commit).await.unwrap();
-        assert_eq!(engine.check(store.namespace()).await.unwrap(), Vec::<String>::new());
+            .expect("works");
+        store.commit(commit).await.expect("works");
+        assert_eq!(engine.check(store.namespace()).await.expect("works"), Vec::<String>::new());
         Self { _folder: folder, path, engine, store }
     }
 
     fn damage(&self, statement: &str) {
-        rusqlite::Connection::open(&self.path).unwrap().execute_batch(statement).unwrap();
+        rusqlite::Connection::open(&self.path).expect("works").execute_batch(statement).expect("works");
     }
 
     async fn findings(&self) -> String {
-        self.engine.check(self.store.namespace()).await.unwrap().join("; ")
+        self.engine.check(self.store.namespace()).await.expect("works").join("; ")
     }
 
     async fn feed(&self, selector: Selector) -> (usize, usize) {
-        let page = self.engine.feed(self.store.namespace(), FeedRequest { selector, after: None, limit: 10 }).await.unwrap();
+        let page =
+            self.engine.feed(self.store.namespace(), FeedRequest { selector, after: None, limit: 10 }).await.expect("works");
         (page.changes.len(), page.damaged.len())
     }
 }

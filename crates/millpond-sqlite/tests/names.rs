@@ -25,11 +25,11 @@ const NAMES: [&str; 14] = [
 
 async fn open(engine: &SqliteEngine, namespace: &str) -> Store {
     let shared: Arc<dyn Engine> = Arc::new(engine.clone());
-    let namespace = Namespace::new(namespace).unwrap();
-    if engine.namespace(&namespace).await.unwrap().is_none() {
-        engine.create_namespace(&namespace).await.unwrap();
+    let namespace = Namespace::new(namespace).expect("opens");
+    if engine.namespace(&namespace).await.expect("opens").is_none() {
+        engine.create_namespace(&namespace).await.expect("opens");
     }
-    Store::open(Arc::new(Front::new(shared)), namespace).await.unwrap()
+    Store::open(Arc::new(Front::new(shared)), namespace).await.expect("opens")
 }
 
 #[tokio::test]
@@ -40,7 +40,8 @@ async fn any_name_has_a_table_of_its_own() {
     let store = open(&engine, "default").await;
     for name in NAMES {
         // Fields named like other collections: indexes and side tables are made of both.
-        let spec = Collection::new(name).index("events", FieldKind::TextSet).index("value", FieldKind::Text).spec().unwrap();
+        let named = Collection::new(name).index("events", FieldKind::TextSet).index("value", FieldKind::Text);
+        let spec = named.index("records", FieldKind::Text).index("streams", FieldKind::Text).spec().unwrap();
         store.declare(&[spec]).await.unwrap_or_else(|e| panic!("{name}: {e}"));
         let commit = Commit::new()
             .put(name, "a", &json!({"events": [name], "value": name}))
