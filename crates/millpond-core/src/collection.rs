@@ -127,26 +127,19 @@ impl CollectionSpec {
         Ok(())
     }
 
-    /// Checks that this declaration may follow `old`: fields may be added, never change their type or vanish.
+    /// What is declared once this declaration came after `old`: declarations only grow. A program that declares fewer
+    /// fields, at the same version or an older one, changes nothing: old and new programs can share a store.
     ///
     /// # Errors
-    /// `Invalid`, naming what differs.
-    pub fn check_follows(&self, old: &Self) -> Result<()> {
+    /// `Invalid`, naming what differs: a field or the collection changed its meaning, an older version adds a field, or
+    /// a declaration that goes further leaves one out.
+    pub fn following(&self, old: &Self) -> Result<Self> {
         let name = self.name.as_str();
-        if self.version < old.version {
-            return Err(Error::invalid(format!(
-                "collection {name:?} is declared at version {}; the store holds version {}",
-                self.version, old.version
-            ))
-            .with_next("use a newer program"));
-        }
-        for field in &old.fields {
-            match self.field(&field.name) {
-                None => {
-                    return Err(Error::invalid(format!("collection {name:?} no longer declares field {:?}", field.name))
-                        .with_next("keep the field; declarations only grow"));
-                }
-                Some(new) if new != field => {
+        let mut merged = old.clone();
+        for new in &self.fields {
+            match old.field(&new.name) {
+                None => merged.fields.push(new.clone()),
+                Some(field) if new != field => {
                     return Err(Error::invalid(format!(
                         "field {:?} of collection {name:?} was {} at {}, and is now {} at {}",
                         field.name,
@@ -163,7 +156,23 @@ impl CollectionSpec {
         if (self.create_only, self.owned) != (old.create_only, old.owned) {
             return Err(Error::invalid(format!("collection {name:?} changed whether it is create-only or owned")));
         }
-        Ok(())
+        let adds = merged.fields.len() > old.fields.len();
+        if adds && self.version < old.version {
+            return Err(Error::invalid(format!(
+                "collection {name:?} is declared at version {}, with a field that version {} in the store does not have",
+                self.version, old.version
+            ))
+            .with_next("use a newer program"));
+        }
+        let left_out = old.fields.iter().find(|f| self.field(&f.name).is_none());
+        if let Some(field) = left_out.filter(|_| adds || self.version > old.version) {
+            return Err(Error::invalid(format!("collection {name:?} no longer declares field {:?}", field.name))
+                .with_next("keep the field; declarations only grow"));
+        }
+        merged.version = self.version.max(old.version);
+        let more: Vec<_> = self.indexes.iter().filter(|i| !old.indexes.contains(i)).cloned().collect();
+        merged.indexes.extend(more);
+        Ok(merged)
     }
 
     /// The declared fields of a document, in the order of [`CollectionSpec::fields`].

@@ -86,7 +86,7 @@ pub enum Read {
     Count(Query),
     /// Groups of the records a query's filters take, by a field's value, in the value's order.
     GroupBy {
-        /// Filters, and the limit: at most so many groups.
+        /// Filters, and the limit: more groups than that are `Invalid`.
         query: Query,
         /// The field; no set.
         field: String,

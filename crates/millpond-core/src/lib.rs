@@ -54,7 +54,7 @@ pub use merge::{MergeOp, pointer_segment};
 pub use name::{CollectionName, Key, Namespace, RecordId, StreamName};
 pub use outcome::{Appended, Conflict, Expected, Found, Outcome, Receipt};
 pub use position::{Cursor, Position};
-pub use query::{Damaged, Direction, Filter, Group, KEY_FIELD, Page, PageCursor, Query};
+pub use query::{Damaged, Direction, Filter, Group, KEY_FIELD, Page, PageCursor, Query, check_groups};
 pub use record::{Deleted, Document, Record, STORE_FIELD, Versioned};
 pub use store::Store;
 pub use subscribe::{Delivery, Pace, StartAt, Subscription};

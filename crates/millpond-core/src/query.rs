@@ -348,6 +348,17 @@ pub struct Damaged {
     pub why: String,
 }
 
+/// Refuses more groups than were asked for: what is left out would be missing from every sum over them.
+///
+/// # Errors
+/// `Invalid`, naming the limit.
+pub fn check_groups(found: usize, limit: usize) -> Result<()> {
+    if found > limit {
+        return Err(Error::invalid(format!("more than {limit} groups")).with_next("narrow the filter or raise the limit"));
+    }
+    Ok(())
+}
+
 /// A group of `group_by`: the field's value and what the records that have it add up to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {

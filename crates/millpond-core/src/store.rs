@@ -133,7 +133,7 @@ impl Store {
     /// `Invalid` when a declaration breaks a rule or contradicts what is stored.
     pub async fn declare(&self, specs: &[CollectionSpec]) -> Result<()> {
         let known = self.catalog();
-        if specs.iter().all(|s| known.get(s.name.as_str()).is_some_and(|k| **k == *s)) {
+        if specs.iter().all(|s| known.get(s.name.as_str()).is_some_and(|k| s.following(k).is_ok_and(|m| m == **k))) {
             return Ok(());
         }
         let catalog = self.engine().declare(self.namespace(), specs).await?;

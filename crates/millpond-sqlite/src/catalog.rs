@@ -125,15 +125,13 @@ pub(crate) fn declare(transaction: &Connection, namespace: &Namespace, specs: &[
     let mut changed = false;
     for spec in specs {
         spec.check()?;
-        let old = before.catalog.get(spec.name.as_str());
-        if let Some(old) = old {
-            if **old == *spec {
-                continue;
-            }
-            spec.check_follows(old)?;
+        let old = before.catalog.get(spec.name.as_str()).map(|s| &**s);
+        let merged = old.map(|old| spec.following(old)).transpose()?;
+        if old.is_some() && merged.as_ref() == old {
+            continue;
         }
         changed = true;
-        declare_one(transaction, row.id, spec, old.map(|s| &**s))?;
+        declare_one(transaction, row.id, merged.as_ref().unwrap_or(spec), old)?;
     }
     if changed {
         transaction.execute("UPDATE namespaces SET catalog = catalog + 1 WHERE id = ?1", [row.id]).map_err(sql("declare"))?;

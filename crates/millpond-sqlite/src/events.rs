@@ -2,7 +2,7 @@
 
 use millpond_core::{
     Damaged, Direction, Event, EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, Json, Position, Result, StreamName,
-    StreamSelect, Timestamp, limits,
+    StreamSelect, Timestamp, check_groups, limits,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
@@ -238,10 +238,11 @@ pub(crate) fn groups(
            sum(CASE WHEN json_valid(e.data) THEN json_type(e.data, '$.success') IS 'true' ELSE 0 END), \
            sum(CASE WHEN json_valid(e.data) THEN json_type(e.data, '$.success') IS 'false' ELSE 0 END), \
            min(e.time), max(e.time) \
-         FROM events e{join} WHERE {} GROUP BY grouped ORDER BY grouped LIMIT {limit}",
-        conditions.text
+         FROM events e{join} WHERE {} GROUP BY grouped ORDER BY grouped LIMIT {}",
+        conditions.text,
+        limit + 1
     );
-    run(connection, &text, &conditions.values, |row| {
+    let groups = run(connection, &text, &conditions.values, |row| {
         let count = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
         Ok(EventGroup {
             value: row.get(0)?,
@@ -251,5 +252,7 @@ pub(crate) fn groups(
             first: Timestamp::from_micros(row.get(4)?),
             last: Timestamp::from_micros(row.get(5)?),
         })
-    })
+    })?;
+    check_groups(groups.len(), limit)?;
+    Ok(groups)
 }

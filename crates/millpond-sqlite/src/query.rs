@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millpond_core::{
     CollectionSpec, Damaged, Direction, Error, FieldKind, Filter, Group, Json, KEY_FIELD, Key, Page, Position, Query, Record,
-    Result, Scalar, Timestamp, limits,
+    Result, Scalar, Timestamp, check_groups, limits,
 };
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, ToSql};
@@ -359,9 +359,11 @@ pub(crate) fn group_by(
     };
     let text = format!(
         "SELECT {by} AS grouped, count(*){extra} FROM {}{} GROUP BY grouped ORDER BY grouped LIMIT {}",
-        table.name, conditions.text, query.limit
+        table.name,
+        conditions.text,
+        query.limit.saturating_add(1)
     );
-    run(connection, &text, &conditions.values, |row| {
+    let groups = run(connection, &text, &conditions.values, |row| {
         let measure = |i: usize| -> rusqlite::Result<Option<Scalar>> {
             match &measured {
                 Some((_, kind)) => Ok(scalar(row.get_ref(i)?, *kind)),
@@ -385,7 +387,9 @@ pub(crate) fn group_by(
     })
     .map_err(|e| {
         if e.to_string().contains("integer overflow") { Error::invalid("the sum leaves the range of 64-bit integers") } else { e }
-    })
+    })?;
+    check_groups(groups.len(), query.limit)?;
+    Ok(groups)
 }
 
 fn measured_column(table: &Table, query: &Query, measure: &str) -> Result<(String, FieldKind)> {

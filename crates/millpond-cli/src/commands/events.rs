@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use millpond::{
     Commit, Cursor, Error, EventFilter, EventGroupBy, EventQuery, Events, Json, NewEvent, Pond, Result, Selector, StreamName,
-    StreamSelect, Timestamp,
+    StreamSelect, Timestamp, limits,
 };
 
 use super::input;
@@ -47,8 +47,8 @@ pub enum EventsCommand {
         /// Which events
         #[command(flatten)]
         filter: FilterArgs,
-        /// At most this many groups
-        #[arg(long, value_name = "N", default_value_t = 1000)]
+        /// More groups than this are an error
+        #[arg(long, value_name = "N", default_value_t = limits::PAGE_ROWS)]
         limit: usize,
     },
     /// Forget a stream's events before a sequence

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use millpond::{Catalog, Direction, Error, FieldKind, Filter, Group, KEY_FIELD, PageCursor, Query, Result, Scalar};
+use millpond::{Catalog, Direction, Error, FieldKind, Filter, Group, KEY_FIELD, PageCursor, Query, Result, Scalar, limits};
 use serde_json::{Value, json};
 
 use super::input;
@@ -43,9 +43,9 @@ pub struct QueryArgs {
     /// Largest first
     #[arg(long)]
     desc: bool,
-    /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
+    /// At most this many; 50 if left out, or 10,000 groups
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// Continue after the page that gave out this cursor
     #[arg(long, value_name = "CURSOR")]
     after: Option<PageCursor>,
@@ -75,7 +75,8 @@ impl QueryArgs {
             spec.and_then(|s| s.field(field)).map_or(FieldKind::Text, |f| f.kind)
         };
         let read = |field: &str, text: &str| scalar(field, kind(field), text);
-        let mut query = Query::new(&self.collection)?.limit(self.limit).after(self.after.clone());
+        let limit = self.limit.unwrap_or(if self.group_by.is_some() { limits::PAGE_ROWS } else { 50 });
+        let mut query = Query::new(&self.collection)?.limit(limit).after(self.after.clone());
         query.order.clone_from(&self.order);
         query.direction = if self.desc { Direction::Descending } else { Direction::Ascending };
         for (field, text) in &self.eq {

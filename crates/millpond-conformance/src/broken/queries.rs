@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<BrokenEngine> {
         BrokenEngine::new("float-integers", "integers are compared as floats", FloatIntegers),
         BrokenEngine::new("closed-range", "a range takes its upper end, too", ClosedRange),
         BrokenEngine::new("ghost-count", "a count finds tombstones, too", GhostCount),
+        BrokenEngine::new("cut-groups", "groups beyond the limit are left out in silence", CutGroups),
         BrokenEngine::new("null-groups", "records without the field are in no group", NullGroups),
         BrokenEngine::new("null-agents", "events without an agent are in no group", NullAgents),
         BrokenEngine::new("like-streams", "a prefix of streams is SQL's LIKE, unescaped", LikeStreams),
@@ -42,6 +43,15 @@ impl Steps for CutBeforeSort {
         if query.after.is_none() {
             rows.truncate(query.limit);
         }
+    }
+}
+
+#[derive(Debug, Default)]
+struct CutGroups;
+
+impl Steps for CutGroups {
+    fn refuses_more_groups(&self) -> bool {
+        false
     }
 }
 

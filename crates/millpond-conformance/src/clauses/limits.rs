@@ -21,6 +21,7 @@ clauses! { "limits":
     indexed_values => "a declared text of 1,024 bytes and a set of 256 values are kept; more is refused";
     declarations => "32 fields may be declared, under plain names; more, or a changed meaning, is refused";
     reads => "pages, lists of values and reads in one call have limits that are refused by name";
+    groups => "more groups than were asked for are refused, never left out in silence";
     leases => "a lease is held between a millisecond and a day";
 }
 
@@ -182,7 +183,7 @@ async fn declarations(ground: Arc<Ground>) -> Verdict {
     let mut changed = fits.clone();
     changed.fields[3].kind = FieldKind::Text;
     let mut fewer = fits.clone();
-    fewer.fields.pop();
+    (fewer.version, _) = (2, fewer.fields.pop());
     let mut owned = fits.clone();
     owned.owned = true;
     let (mut reserved, mut twice) = (spec(1)?, spec(2)?);
@@ -190,13 +191,14 @@ async fn declarations(ground: Arc<Ground>) -> Verdict {
     twice.fields[1].name = "f0".to_owned();
     let mut older = fits;
     older.version = 0;
+    older.fields[3].name = "another".to_owned();
     for (what, spec) in [
         ("a field of another type", changed),
-        ("a field that vanished", fewer),
+        ("a newer version without a field", fewer),
         ("a collection that became owned", owned),
         ("a reserved name", reserved),
         ("a name declared twice", twice),
-        ("an older version", older),
+        ("an older version with a field of its own", older),
     ] {
         refused(ground.engine().declare(ground.namespace(), &[spec]).await, ErrorKind::Invalid, what)?;
     }
@@ -228,6 +230,31 @@ async fn reads(ground: Arc<Ground>) -> Verdict {
     ensure_eq!(store.read(reads.clone()).await?.len(), limits::READS, "answers to 1,024 reads");
     let text = refused(store.read([reads, vec![get()?]].concat()).await, ErrorKind::Invalid, "1,025 reads")?;
     ensure!(text.contains("1025") && text.contains("1024"), "the refusal does not name limit and found: {text}");
+    Ok(())
+}
+
+async fn groups(ground: Arc<Ground>) -> Verdict {
+    const GROUPED: Collection = Collection::new("grouped").index("colour", FieldKind::Text);
+    let store = ground.store().await?;
+    store.declare(&[GROUPED.spec()?]).await?;
+    for n in 0..3 {
+        let document = json!({"colour": format!("c{n}")});
+        store.commit(put("grouped", &format!("k{n}"), &document)?.append("log", event(&format!("t{n}"), n)?)?).await?;
+    }
+    for limit in [2, 3] {
+        let query = Query::new("grouped")?.limit(limit);
+        let records = Read::GroupBy { query, field: "colour".to_owned(), bucket: None, measure: None };
+        let (filter, by) = (millpond::EventFilter::all(), millpond::EventGroupBy::Kind);
+        for read in [records, Read::EventGroups { filter, by, limit }] {
+            let answer = store.read(vec![read]).await;
+            if limit == 3 {
+                answer?;
+                continue;
+            }
+            let text = refused(answer, ErrorKind::Invalid, "three groups where two were asked for")?;
+            ensure!(text.contains("more than 2 groups"), "the refusal does not name the limit: {text}");
+        }
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod checkpoints;
 mod commits;
 mod dead_letter_reports;
 mod dead_letters;
+mod declarations;
 mod events;
 mod feed;
 mod flow_lifecycle;
@@ -38,6 +39,7 @@ pub fn engine() -> Vec<Clause> {
     all.extend_from_slice(streams::CLAUSES);
     all.extend_from_slice(feed::CLAUSES);
     all.extend_from_slice(queries::CLAUSES);
+    all.extend_from_slice(declarations::CLAUSES);
     all.extend_from_slice(limits::CLAUSES);
     all.extend_from_slice(leases::CLAUSES);
     all.extend_from_slice(namespaces::CLAUSES);

@@ -378,10 +378,11 @@ async fn groups(ground: Arc<Ground>) -> Verdict {
         made(Some(Scalar::Bool(true)), 2, int(-3), int(1), Some(-2)),
     ];
     ensure_eq!(found, expected, "sizes by done");
-    let found = group(&store, "size", None, Some("score"), query()?.at_least("size", 1_i64).limit(2)).await?;
+    let few = query()?.at_least("size", 1_i64).below("size", 3_i64).limit(2);
+    let found = group(&store, "size", None, Some("score"), few).await?;
     let real = |f: f64| Some(Scalar::Real(f));
     let expected = vec![made(int(1), 1, real(0.5), real(0.5), None), made(int(2), 2, real(2.0), real(2.0), None)];
-    ensure_eq!(found, expected, "scores by size, the first two");
+    ensure_eq!(found, expected, "scores by size, as many as the limit");
     let day = Duration::from_secs(86_400);
     let found = group(&store, "at", Some(day), None, query()?.filter(Filter::Present("at".to_owned()))).await?;
     let at = |t: &str| Ok::<_, millpond::Error>(Some(Scalar::Timestamp(Timestamp::parse(t)?)));

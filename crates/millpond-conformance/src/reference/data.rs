@@ -223,15 +223,16 @@ impl NamespaceData {
             self.catalog.iter().map(|s| (s.name.clone(), CollectionSpec::clone(s))).collect();
         for spec in specs {
             spec.check()?;
-            if let (Some(old), true) = (declared.get(&spec.name), steps.checks_declarations()) {
-                spec.check_follows(old)?;
-            }
+            let spec = match declared.get(&spec.name).filter(|_| steps.checks_declarations()) {
+                Some(old) => spec.following(old)?,
+                None => spec.clone(),
+            };
             for (id, stored) in self.records.iter().filter(|(id, _)| id.collection == spec.name) {
                 if let (Some(document), true) = (&stored.document, steps.backfills()) {
                     spec.extract(&document.value()?).map_err(|e| e.with("record", id))?;
                 }
             }
-            declared.insert(spec.name.clone(), spec.clone());
+            declared.insert(spec.name.clone(), spec);
         }
         for spec in specs {
             self.declared_at.insert(spec.name.clone(), self.head.position);

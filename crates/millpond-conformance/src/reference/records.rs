@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millpond_core::{
     Direction, Error, FieldKind, FieldValue, Filter, Group, KEY_FIELD, Key, Page, PageCursor, Query, Record, Result, Scalar,
-    Timestamp, limits,
+    Timestamp, check_groups, limits,
 };
 
 use super::data::NamespaceData;
@@ -153,6 +153,9 @@ pub(super) fn group_by(
     }
     groups.sort_by(|a, b| compare(a.value.as_ref(), b.value.as_ref()));
     steps.groups(&mut groups);
+    if steps.refuses_more_groups() {
+        check_groups(groups.len(), query.limit)?;
+    }
     groups.truncate(query.limit);
     Ok(groups)
 }

@@ -101,6 +101,11 @@ pub trait Steps: Debug + Send + Sync {
         records
     }
 
+    /// Whether more groups than were asked for are refused.
+    fn refuses_more_groups(&self) -> bool {
+        true
+    }
+
     /// The groups of records.
     fn groups(&self, _groups: &mut Vec<Group>) {}
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use millpond_core::{
-    Direction, Error, Event, EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, Result, StreamInfo, StreamName, limits,
+    Direction, Error, Event, EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, Result, StreamInfo, StreamName,
+    check_groups, limits,
 };
 
 use super::data::NamespaceData;
@@ -82,6 +83,9 @@ pub(super) fn groups(
     }
     let mut groups: Vec<EventGroup> = groups.into_values().collect();
     steps.event_groups(&mut groups);
+    if steps.refuses_more_groups() {
+        check_groups(groups.len(), limit)?;
+    }
     groups.truncate(limit);
     Ok(groups)
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millpond_core::{Answer, Document, Error, Group, Query, Read, Result, Scalar, Timestamp, Versioned};
+use millpond_core::{Answer, Document, Error, Group, Query, Read, Result, Scalar, Timestamp, Versioned, limits};
 use serde::Serialize;
 
 use super::{DeadLetter, DeadLetterState, DeadLetters};
 
-/// Groups one answer holds at most.
+/// Signatures and buckets one answer shows at most.
 const GROUPS: usize = 1_000;
 
 /// Counts over a job's dead letters, or over all.
@@ -28,7 +28,7 @@ pub struct DeadLetterStats {
     pub newest: Option<Timestamp>,
     /// Failures of an open letter, on average.
     pub average_failures: f64,
-    /// Open letters by signature, up to a thousand signatures in their own order.
+    /// Open letters by signature, the thousand most frequent ones.
     pub by_signature: BTreeMap<String, u64>,
     /// True when there are more signatures than are shown.
     pub more_signatures: bool,
@@ -91,13 +91,13 @@ impl DeadLetters {
     /// Counts over a job's letters, or over all. One snapshot.
     ///
     /// # Errors
-    /// What the store fails with.
+    /// `Invalid` when there are more than 10,000 signatures; what the store fails with.
     pub async fn stats(&self, job: Option<&str>) -> Result<DeadLetterStats> {
         self.count_all(job).await.map_err(|e| e.during("dead_letters.stats"))
     }
 
     async fn count_all(&self, job: Option<&str>) -> Result<DeadLetterStats> {
-        let mut all = Query::new(DeadLetter::COLLECTION.name())?.limit(GROUPS);
+        let mut all = Query::new(DeadLetter::COLLECTION.name())?.limit(limits::PAGE_ROWS);
         if let Some(job) = job {
             all = all.eq("job_id", job);
         }
@@ -127,8 +127,10 @@ impl DeadLetters {
         stats.newest = next().into_iter().filter_map(|g| moment(g.max)).max();
         stats.eligible = of_true(&next());
         stats.requiring_review = of_true(&next());
-        let signatures = next();
-        stats.more_signatures = signatures.len() == GROUPS;
+        let mut signatures = next();
+        stats.more_signatures = signatures.len() > GROUPS;
+        signatures.sort_by_key(|group| std::cmp::Reverse(group.count));
+        signatures.truncate(GROUPS);
         stats.by_signature = counts(signatures);
         Ok(stats)
     }
@@ -137,7 +139,8 @@ impl DeadLetters {
     /// snapshot, samples from a later one.
     ///
     /// # Errors
-    /// `Invalid` when a limit of the request is out of range.
+    /// `Invalid` when a limit of the request is out of range, or there are more than 10,000 signatures, types or buckets:
+    /// ask for less time or longer buckets.
     pub async fn analyse(&self, request: &AnalysisRequest) -> Result<FailureAnalysis> {
         self.find_patterns(request).await.map_err(|e| e.during("dead_letters.analyse"))
     }
@@ -160,8 +163,9 @@ impl DeadLetters {
             .await?
             .into_iter();
         let mut next = || groups.next().unwrap_or_default();
-        let (firsts, lasts, types, buckets) = (next(), next(), next(), next());
-        let mut more = [&firsts, &types, &buckets].iter().any(|g| g.len() == GROUPS);
+        let (firsts, lasts, types, mut buckets) = (next(), next(), next(), next());
+        let mut more = buckets.len() > GROUPS;
+        buckets.truncate(GROUPS);
         let mut patterns: Vec<FailurePattern> = firsts
             .into_iter()
             .zip(lasts)
@@ -204,7 +208,7 @@ impl DeadLetters {
 
 impl AnalysisRequest {
     fn query(&self) -> Result<Query> {
-        let mut query = Query::new(DeadLetter::COLLECTION.name())?.limit(GROUPS);
+        let mut query = Query::new(DeadLetter::COLLECTION.name())?.limit(limits::PAGE_ROWS);
         if let Some(job) = &self.job {
             query = query.eq("job_id", job);
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use millpond_core::{
     Commit, Document, Error, Expectation, Json, MergeOp, Page, PageCursor, Query, Read, Receipt, Records, Result, Scalar, Store,
-    Versioned, Write, pointer_segment, uuid_v7,
+    Versioned, Write, limits, pointer_segment, uuid_v7,
 };
 use serde_json::Value;
 
@@ -375,14 +375,14 @@ impl Sessions {
     /// How many sessions there are, by status and by type, counted by the store in one snapshot.
     ///
     /// # Errors
-    /// What the store fails with.
+    /// `Invalid` when there are more than 10,000 types; what the store fails with.
     pub async fn totals(&self) -> Result<SessionTotals> {
         self.count_all().await.map_err(|e| e.during("sessions.totals"))
     }
 
     async fn count_all(&self) -> Result<SessionTotals> {
         let group = |field: &str| -> Result<Read> {
-            let query = Query::new(Session::COLLECTION.name())?;
+            let query = Query::new(Session::COLLECTION.name())?.limit(limits::PAGE_ROWS);
             Ok(Read::GroupBy { query, field: field.into(), bucket: None, measure: Some("started_at".into()) })
         };
         let mut totals = SessionTotals::default();
