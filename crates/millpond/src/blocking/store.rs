@@ -2,8 +2,8 @@
 
 use millpond_core::{
     Answer, CollectionInfo, CollectionSpec, Commit, CommitId, ContentDigest, Delivery, DigestOptions, EventFilter, EventGroup,
-    EventGroupBy, EventPage, EventQuery, NamespaceInfo, Outcome, Page, Purged, Query, Read, Receipt, Record, Result, Selector, StartAt,
-    StreamInfo, StreamName,
+    EventGroupBy, EventPage, EventQuery, NamespaceInfo, Outcome, Page, Purged, Query, Read, Receipt, Record, Result, Selector,
+    StartAt, StreamInfo, StreamName,
 };
 
 use crate::bridge::Bridge;
