@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +20,16 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Place: Send + Sync + std::fmt::Debug {
     /// Opens a handle.
     async fn open(&self) -> Result<Arc<dyn Engine>>;
+
+    /// A command that runs this program again as a child on the same data: a racer that is a process. `None` where
+    /// the data lives in one process; the clauses about processes are left out there. [`crate::main!`] offers it for
+    /// every engine that it opens on a folder.
+    ///
+    /// # Errors
+    /// When this program's own file is not known.
+    fn process(&self) -> Option<Result<Command>> {
+        None
+    }
 }
 
 /// What a clause failed with: the sentence a person reads in the report.

@@ -10,14 +10,14 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use libtest_mimic::{Arguments, Failed, Trial};
 use millpond::{Engine, Error, Result};
 
-use crate::{Clause, Place, Suite};
+use crate::{Clause, Place, Suite, processes};
 
 /// The variable that asks for a report in place of tests.
 const REPORT: &str = "MILLPOND_CONFORMANCE_REPORT";
@@ -44,16 +44,25 @@ where
     async fn open(&self) -> Result<Arc<dyn Engine>> {
         Ok(Arc::new((self.open)(self.folder.clone()).await?))
     }
+
+    fn process(&self) -> Option<Result<Command>> {
+        let unknown = |e| Error::unavailable("the file of this program is not known").with_source(e);
+        Some(processes::command(&self.folder).map_err(unknown))
+    }
 }
 
 /// Runs the suite on an engine that a factory opens on a fresh folder. Called again with the same folder, the
-/// factory opens another, independent handle on the same data.
+/// factory opens another, independent handle on the same data. The program also starts itself again, as a racing
+/// process on that folder.
 pub fn main<F, Opening, E>(open: F) -> ExitCode
 where
     F: Fn(PathBuf) -> Opening + Send + Sync + 'static,
     Opening: Future<Output = Result<E>> + Send,
     E: Engine + 'static,
 {
+    if let Some(folder) = std::env::var_os(processes::PLACE) {
+        return child(Arc::new(FolderPlace { folder: folder.into(), open }));
+    }
     let folder = match tempfile::Builder::new().prefix("millpond-conformance").tempdir() {
         Ok(folder) => folder,
         Err(error) => {
@@ -64,13 +73,24 @@ where
     main_on(Arc::new(FolderPlace { folder: folder.path().to_owned(), open }))
 }
 
-/// Runs the suite on a place.
+fn child(place: Arc<dyn Place>) -> ExitCode {
+    match on_runtime(processes::child(place)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Runs the suite on a place, without the clauses about processes unless the place offers some.
 pub fn main_on(place: Arc<dyn Place>) -> ExitCode {
     match std::env::var(REPORT) {
         Ok(format) => report(place, &format),
         Err(_) => {
             let arguments = Arguments::from_args();
-            let trials = Suite::new().clauses().iter().map(|c| trial(*c, Arc::clone(&place))).collect();
+            let (suite, left_out) = Suite::new().fitting(&*place);
+            if !left_out.is_empty() && !arguments.list {
+                println!("left out, because the data lives in one process: {}", left_out.join(", "));
+            }
+            let trials = suite.clauses().iter().map(|c| trial(*c, Arc::clone(&place))).collect();
             libtest_mimic::run(&arguments, trials).exit_code()
         }
     }

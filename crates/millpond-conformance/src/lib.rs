@@ -15,6 +15,7 @@ mod clause;
 pub mod clauses;
 mod ground;
 pub mod harness;
+mod processes;
 mod reference;
 mod report;
 mod suite;

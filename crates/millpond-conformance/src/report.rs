@@ -32,6 +32,8 @@ impl ClauseReport {
 pub struct Report {
     /// One for each clause, in the order they were run.
     pub results: Vec<ClauseReport>,
+    /// Titles of the clauses that could not be run here: those about processes, where the data lives in one.
+    pub left_out: Vec<String>,
 }
 
 impl Report {
@@ -45,7 +47,8 @@ impl Report {
         self.results.iter().filter(|r| r.failure.is_some())
     }
 
-    /// The report as JSON: `{"passed", "clauses": [{"group", "name", "promise", "passed", "failure", "took_us"}]}`.
+    /// The report as JSON: `{"passed", "clauses": [{"group", "name", "promise", "passed", "failure", "took_us"}],
+    /// "left_out": [title]}`.
     pub fn to_json(&self) -> Value {
         let clause = |r: &ClauseReport| {
             json!({
@@ -57,7 +60,7 @@ impl Report {
                 "took_us": u64::try_from(r.took.as_micros()).unwrap_or(u64::MAX),
             })
         };
-        json!({ "passed": self.passed(), "clauses": self.results.iter().map(clause).collect::<Vec<_>>() })
+        json!({ "passed": self.passed(), "clauses": self.results.iter().map(clause).collect::<Vec<_>>(), "left_out": self.left_out })
     }
 }
 
@@ -70,6 +73,9 @@ impl fmt::Display for Report {
             for line in r.failure.iter().flat_map(|text| text.lines()) {
                 writeln!(f, "{:width$}  {line}", "")?;
             }
+        }
+        for title in &self.left_out {
+            writeln!(f, "{title:width$}  left out: the data of this place lives in one process")?;
         }
         let broken = self.failures().count();
         write!(f, "{} clauses, {} held, {broken} broken", self.results.len(), self.results.len() - broken)

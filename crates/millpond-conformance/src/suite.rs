@@ -45,6 +45,11 @@ impl Suite {
         Self { clauses: clauses::engine(), deadline: DEADLINE }
     }
 
+    /// Only what the domains promise on top of an engine.
+    pub fn of_domains() -> Self {
+        Self { clauses: clauses::domains(), deadline: DEADLINE }
+    }
+
     /// Only clauses whose `group::name` holds this text.
     #[must_use]
     pub fn matching(mut self, text: &str) -> Self {
@@ -64,13 +69,30 @@ impl Suite {
         &self.clauses
     }
 
-    /// Runs the clauses one after another.
+    /// Only clauses that this place has what they need for, and the titles of the others: those about processes
+    /// need a place that another process can open, see [`Place::process`].
+    #[must_use]
+    pub fn fitting(mut self, place: &dyn Place) -> (Self, Vec<String>) {
+        let mut left_out = Vec::new();
+        if place.process().is_none() {
+            let processes = clauses::processes();
+            self.clauses.retain(|clause| {
+                let fits = processes.iter().all(|p| p.title() != clause.title());
+                left_out.extend((!fits).then(|| clause.title()));
+                fits
+            });
+        }
+        (self, left_out)
+    }
+
+    /// Runs the clauses that fit the place one after another. The report names those that were left out.
     pub async fn run(&self, place: Arc<dyn Place>) -> Report {
-        let mut results = Vec::with_capacity(self.clauses.len());
-        for clause in &self.clauses {
+        let (suite, left_out) = self.clone().fitting(&*place);
+        let mut results = Vec::with_capacity(suite.clauses.len());
+        for clause in &suite.clauses {
             results.push(self.run_one(clause, Arc::clone(&place)).await);
         }
-        Report { results }
+        Report { results, left_out }
     }
 
     /// Runs one clause.

@@ -18,6 +18,7 @@ mod locks;
 mod metrics;
 mod namespaces;
 mod parts;
+mod processes;
 mod purge;
 mod queries;
 mod random;
@@ -48,9 +49,19 @@ pub fn engine() -> Vec<Clause> {
     all
 }
 
-/// Every clause of the suite: the engine's, then each domain's.
+/// Every clause of the suite: the engine's, those between processes, then each domain's.
 pub fn all() -> Vec<Clause> {
-    let mut all = engine();
+    [engine(), processes(), domains()].concat()
+}
+
+/// What an engine promises between processes, where its place is more than one process's memory.
+pub fn processes() -> Vec<Clause> {
+    processes::CLAUSES.to_vec()
+}
+
+/// What each domain promises on any engine.
+pub fn domains() -> Vec<Clause> {
+    let mut all = Vec::new();
     all.extend_from_slice(runs::CLAUSES);
     all.extend_from_slice(checkpoints::CLAUSES);
     all.extend_from_slice(events::CLAUSES);
