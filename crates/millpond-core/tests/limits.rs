@@ -19,7 +19,7 @@ fn refused(commit: Commit, words: &str) {
 }
 
 fn merge(path: String) -> Commit {
-    Commit::new().merge("c", "k", vec![MergeOp::Add(path, 1)]).unwrap()
+    Commit::new().merge("c", "k", vec![MergeOp::Add(path, 1)]).expect("names")
 }
 
 #[test]
