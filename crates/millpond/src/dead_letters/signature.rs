@@ -40,8 +40,8 @@ mod tests {
 
     #[test]
     fn failures_of_one_cause_share_a_signature() {
-        let a = error_signature(&ErrorType::Timeout, "agent 17 timed out after 300s in /work/a at 12:07");
-        let b = error_signature(&ErrorType::Timeout, "agent 4 timed out after 61s in /work/other at 09:15");
+        let a = error_signature(&ErrorType::Timeout, "agent 17 timed out after 300s in /srv/a at 12:07");
+        let b = error_signature(&ErrorType::Timeout, "agent 4 timed out after 61s in /srv/other at 09:15");
         assert_eq!(a, "Timeout::agent timed out after in at");
         assert_eq!(a, b);
         let long = error_signature(&ErrorType::Unknown, "one two three four five six seven eight nine ten eleven");
