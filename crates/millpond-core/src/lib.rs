@@ -10,6 +10,7 @@
 //! * [`plan::plan`] holds every rule. An [`Engine`] loads what a batch touches, plans, applies, answers.
 //! * [`Front`] gathers concurrent callers into one batch; [`Subscription`] is the one read loop of all feeds.
 
+mod body;
 mod collection;
 mod commit;
 mod digest;
