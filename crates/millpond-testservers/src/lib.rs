@@ -1,0 +1,15 @@
+//! Private servers for tests, started from installed programs on free ports in folders of their own.
+//!
+//! ```text
+//!   PostgresServer::start()? ──► Some(server): it runs until dropped, with its whole process group
+//!                            └─► None: the program is not installed; said loudly, and a failure where `CI` is set
+//! ```
+//!
+//! A server can be killed as by a power switch and started again on the same data. When the test program itself dies,
+//! a watcher ends the server and removes its folder.
+
+mod postgres;
+mod process;
+
+pub use postgres::PostgresServer;
+pub use process::{Folder, Process, find_program, free_port, missing, wait_until};
