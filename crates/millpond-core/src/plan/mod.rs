@@ -9,10 +9,15 @@
 
 mod apply;
 mod check;
+mod current;
+mod documents;
+mod finish;
 mod lease;
 mod mutations;
 mod state;
+mod streams;
 mod touched;
+mod work;
 
 pub use apply::plan;
 pub use mutations::{EventMutation, Mutations, Plan, RecordMutation, StreamMutation};
