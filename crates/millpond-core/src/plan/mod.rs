@@ -14,6 +14,7 @@ mod documents;
 mod finish;
 mod lease;
 mod mutations;
+mod retention;
 mod state;
 mod streams;
 mod touched;
@@ -21,5 +22,6 @@ mod work;
 
 pub use apply::plan;
 pub use mutations::{EventMutation, Mutations, Plan, RecordMutation, StreamMutation};
+pub use retention::purge_before;
 pub use state::{NamespaceHead, RecordState, State, StoredReceipt, StreamState};
 pub use touched::Touched;
