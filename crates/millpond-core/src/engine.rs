@@ -124,7 +124,7 @@ pub enum Read {
 /// What a read answers, in kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// To [`Read::Get`].
+    /// To [`Read::Get`]. An engine need not have looked inside the document: whoever reads its value hears `Corrupt`.
     Record(Option<Record>),
     /// To [`Read::Query`].
     Page(Page),

@@ -117,6 +117,12 @@ impl Json {
         serde_json::from_str(&self.text).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
     }
 
+    /// Looks through the text without building the value.
+    pub(crate) fn check_text(&self) -> Result<()> {
+        let looked: std::result::Result<serde::de::IgnoredAny, _> = serde_json::from_str(&self.text);
+        looked.map(drop).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
+    }
+
     /// The value as `T`.
     ///
     /// # Errors

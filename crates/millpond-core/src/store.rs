@@ -229,6 +229,15 @@ impl Store {
     /// # Errors
     /// `Corrupt` when it does not read back; what the engine fails with.
     pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Record>> {
+        let record = self.get_unread(collection, key).await?;
+        if let Some(record) = &record {
+            record.check_document()?;
+        }
+        Ok(record)
+    }
+
+    /// A record by key for a caller that reads its document as a type at once: nobody parses it before.
+    pub(crate) async fn get_unread(&self, collection: &str, key: &str) -> Result<Option<Record>> {
         self.read_one(Read::Get(RecordId::new(collection, key)?)).await?.into_record()
     }
 
