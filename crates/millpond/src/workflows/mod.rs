@@ -10,6 +10,7 @@
 //! names `etl@3` and a hash names one content for ever. There is no implied latest: it is asked for by name.
 
 mod definition;
+mod given_back;
 mod model;
 
 use millpond_core::{
