@@ -11,86 +11,17 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use millpond::{CommitId, OpenOptions, Pond};
-use support::{Random, corpus, millpond, runtime};
+use support::life::{Ack, Demo, START_UP};
+use support::{Random, corpus, runtime};
 
 /// Files of the corpus.
 const FILES: usize = 2_100;
 /// The four stages, which all have to be hit.
 const STAGES: [&str; 4] = ["collect", "convert", "segment", "index"];
-
-/// How long a life that is to be killed while it starts has at most: less than a start takes with its first commit.
-const START_UP: Duration = Duration::from_millis(15);
-
-/// One acknowledged commit.
-#[derive(Debug, Clone, serde::Deserialize)]
-struct Ack {
-    stage: String,
-    step: u64,
-    steps: u64,
-    position: u64,
-    commit: String,
-}
-
-/// How one life of the program ended.
-#[derive(Debug)]
-struct Life {
-    acks: Vec<Ack>,
-    killed: bool,
-    digest: Option<String>,
-}
-
-/// Starts the demo, kills it after so many acknowledgements and so long a wait, and reads what it had to say.
-fn live(store: &Path, corpus: &Path, kill: Option<(usize, Duration)>) -> Life {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let mut child = Command::new(millpond())
-        .args(["demo", "--store"])
-        .arg(store)
-        .arg(corpus)
-        // The pipe travels as the child's stdin, which the demo does not read: it opens it for writing.
-        .env("MILLPOND_DEMO_ACK", "/dev/fd/0")
-        .stdin(Stdio::from(writer))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut acks = Vec::new();
-    let mut lines = BufReader::new(reader).lines();
-    if let Some((after, wait)) = kill {
-        while acks.len() < after {
-            let Some(Ok(line)) = lines.next() else { break };
-            acks.push(parse(&line));
-        }
-        spin(wait);
-        child.kill().expect("the child is ours");
-    }
-    // The writer is gone with the child, so this ends. A line that was cut by the kill was not acknowledged.
-    acks.extend(lines.map_while(Result::ok).filter(|l| l.ends_with('}')).map(|l| parse(&l)));
-    let output = child.wait_with_output().expect("the child ends");
-    let killed = output.status.signal() == Some(9);
-    assert!(killed || output.status.success(), "the demo failed: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let digest = text.lines().last().and_then(|l| l.strip_prefix("demo digest: ")).map(str::to_owned);
-    Life { acks, killed, digest }
-}
-
-fn parse(line: &str) -> Ack {
-    serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?} is no acknowledgement: {e}"))
-}
-
-/// Waits to the microsecond, which sleeping does not.
-fn spin(wait: Duration) {
-    let until = Instant::now() + wait;
-    while Instant::now() < until {
-        std::hint::spin_loop();
-    }
-}
 
 fn open(store: &Path) -> (tokio::runtime::Runtime, Pond) {
     try_open(store).expect("the store opens after a kill")
@@ -139,12 +70,13 @@ fn killed_at_random_moments_nothing_is_lost_and_the_end_is_the_same() {
     let unreadable = corpus(&files, FILES, &mut random);
 
     let began = Instant::now();
-    let whole = live(&folder.path().join("whole"), &files, None);
+    let whole = Demo::on(&folder.path().join("whole"), &files).live(None);
     let per_commit = began.elapsed() / u32::try_from(whole.acks.len()).expect("few");
     let expected = whole.digest.expect("a digest");
     println!("{FILES} files, {unreadable} of them unreadable; {} commits of {per_commit:?}; digest {expected}", whole.acks.len());
 
     let store = folder.path().join("killed");
+    let demo = Demo::on(&store, &files);
     let mut acks: Vec<Ack> = Vec::new();
     let mut landed: BTreeMap<String, u32> = BTreeMap::new();
     let (mut mid_work, mut ahead) = (0, 0);
@@ -154,7 +86,7 @@ fn killed_at_random_moments_nothing_is_lost_and_the_end_is_the_same() {
         let (after, longest) =
             if kill % 10 == 0 { (0, START_UP) } else { (1 + random.below(share.saturating_sub(2).max(1)), per_commit * 2) };
         let wait = Duration::from_micros(random.below(u64::try_from(longest.as_micros()).expect("short") + 1));
-        let life = live(&store, &files, Some((usize::try_from(after).expect("small"), wait)));
+        let life = demo.live(Some((usize::try_from(after).expect("small"), wait)));
         let first = life.acks.len();
         acks.extend(life.acks);
         let done = acks.last().is_some_and(|a| a.stage == "index" && a.step + 1 == a.steps);
@@ -171,7 +103,7 @@ fn killed_at_random_moments_nothing_is_lost_and_the_end_is_the_same() {
         println!("kill {:2}: after {first:3} commits and {wait:?}, in {place}", kill + 1);
         *landed.entry(place).or_default() += 1;
     }
-    let last = live(&store, &files, None);
+    let last = demo.live(None);
     acks.extend(last.acks);
     println!(
         "landed: {landed:?}; {mid_work} of {kills} mid-work; {ahead} with a commit that was durable and not yet acknowledged"

@@ -70,3 +70,59 @@ fn a_definition_is_stored_without_the_stores_field() {
     assert_eq!(got["definition"], serde_json::json!({ "id": "etl", "nodes": ["a"] }));
     assert_eq!(got["_store"]["revision"], 1);
 }
+
+/// What `get -o json` printed, without what belongs to one store alone.
+fn version(scene: &Scene, line: &str) -> Value {
+    let mut printed = json(scene, line);
+    let fields = printed.as_object_mut().expect("an object");
+    assert!(fields.remove("_store").is_some() && fields.remove("created_at").is_some(), "{line}");
+    printed
+}
+
+#[test]
+fn a_version_is_stored_elsewhere_as_it_was_in_both_formats() {
+    let scene = Scene::new();
+    scene.file("etl.yaml", "id: etl\nversion: 1\nnodes: [a]\nof_somebody: {else: 1}\n");
+    json(&scene, "workflows store etl.yaml -o json");
+    let made = "workflows store etl.yaml --next --parent etl@1 --reasoning why --tag team=a --author anna -o json";
+    json(&scene, made);
+
+    // JSON: the whole version, with what a newer program wrote beside it.
+    for reference in ["etl@1", "etl@2"] {
+        let mut whole = json(&scene, &format!("workflows get {reference} -o json"));
+        whole["of_a_newer_version"] = serde_json::json!({ "kept": [1] });
+        scene.file("whole.json", whole.to_string());
+        let stored = scene.quiet("--store ./elsewhere workflows store whole.json -o json");
+        assert!(stored.status.success(), "{stored:?}");
+        assert!(String::from_utf8_lossy(&stored.stderr).contains("created_at"), "what is not taken over is said: {stored:?}");
+        let mut expected = version(&scene, &format!("workflows get {reference} -o json"));
+        expected["of_a_newer_version"] = whole["of_a_newer_version"].clone();
+        assert_eq!(version(&scene, &format!("--store ./elsewhere workflows get {reference} -o json")), expected);
+    }
+
+    // YAML: the definition alone.
+    let yaml = scene.quiet("workflows get etl@2 --yaml");
+    scene.file("etl2.yaml", &yaml.stdout);
+    json(&scene, "--store ./third workflows store etl2.yaml -o json");
+    assert_eq!(scene.quiet("--store ./third workflows get etl@2 --yaml").stdout, yaml.stdout);
+    let hash = |line: &str| json(&scene, line)["content_hash"].clone();
+    assert_eq!(hash("--store ./third workflows get etl@2 -o json"), hash("workflows get etl@2 -o json"));
+}
+
+#[test]
+fn a_version_that_was_changed_under_its_hash_is_refused_and_without_it_stored() {
+    let scene = Scene::new();
+    scene.file("etl.json", r#"{"id":"etl","nodes":["a"]}"#);
+    json(&scene, "workflows store etl.json -o json");
+    let mut changed = json(&scene, "workflows get etl@1 -o json");
+    changed["definition"]["nodes"] = serde_json::json!(["a", "b"]);
+    scene.file("changed.json", changed.to_string());
+    let refused = scene.quiet("workflows store changed.json --next");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("take content_hash out"), "{refused:?}");
+    changed.as_object_mut().expect("an object").remove("content_hash");
+    scene.file("changed.json", changed.to_string());
+    assert_eq!(scene.quiet("workflows store changed.json").status.code(), Some(4), "etl@1 exists");
+    let stored = json(&scene, "workflows store changed.json --next -o json");
+    assert_eq!((stored["version"].clone(), stored["definition"]["nodes"][1].clone()), (2.into(), "b".into()));
+}

@@ -124,7 +124,7 @@ pub enum Read {
 /// What a read answers, in kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// To [`Read::Get`].
+    /// To [`Read::Get`]. An engine need not have looked inside the document: whoever reads its value hears `Corrupt`.
     Record(Option<Record>),
     /// To [`Read::Query`].
     Page(Page),
@@ -216,6 +216,11 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 
     /// Forgets receipts of ids made before a moment and tombstones left before it, raising the floors that keep
     /// their ids and revisions from coming again.
+    ///
+    /// An engine forgets up to whatever moment it is given; safety does not depend on which. The promise to keep
+    /// receipts for seven days is made by [`crate::plan::purge_before`], and [`crate::Store::purge`] is its only door:
+    /// call that one. Going round it, as the conformance suite does instead of waiting a week, lets a retried commit
+    /// be refused for its age, never applied twice.
     async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged>;
 
     /// Checks what is stored: format, indexes, sequences. Each finding is one line.

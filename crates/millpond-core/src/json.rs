@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::canonical::{self, is_canonical};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -42,6 +43,14 @@ impl Json {
     /// # Errors
     /// `Invalid`, naming the place and the rule.
     pub fn parse(text: &str) -> Result<Self> {
+        if is_canonical(text) {
+            return Ok(Self::from_store(text));
+        }
+        Self::parse_any(text)
+    }
+
+    /// As [`Json::parse`], for text of any form.
+    pub(crate) fn parse_any(text: &str) -> Result<Self> {
         check_numbers(text)?;
         let value: Value = serde_json::from_str(text).map_err(|e| {
             let message = e.to_string();
@@ -69,12 +78,47 @@ impl Json {
     }
 
     pub(crate) fn from_checked(value: &Value) -> Self {
-        Self::from_store(value.to_string())
+        Self::from_store(written(value))
     }
 
-    fn from_owned(value: Value) -> Result<Self> {
+    /// Checks a value, writes its canonical text, and keeps both.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the place and the rule.
+    pub fn from_owned(value: Value) -> Result<Self> {
         check(&value, 0)?;
-        Ok(Self { text: value.to_string().into(), parsed: Some(Arc::new(value)) })
+        Ok(Self { text: written(&value).into(), parsed: Some(Arc::new(value)) })
+    }
+
+    /// This object with one more member, whose text is written already and so is not written again.
+    ///
+    /// # Errors
+    /// `Invalid` when this is no object, has a member of that name already, or would be nested too deep.
+    pub fn with_member(&self, name: &str, member: &Self) -> Result<Self> {
+        let Value::Object(mut map) = self.with_value(Value::clone)? else {
+            return Err(Error::invalid(format!("{name:?} cannot be added: this is no object")));
+        };
+        if map.contains_key(name) {
+            return Err(Error::invalid(format!("there is a member {name:?} already")));
+        }
+        let value = member.with_value(Value::clone)?;
+        check_text(name)?;
+        check_depth(&value, 1)?;
+        let mut text = String::with_capacity(self.len() + name.len() + member.len() + 8);
+        let (before, after): (Vec<_>, Vec<_>) = map.iter().partition(|(other, _)| other.as_str() < name);
+        for (name, value) in before {
+            open_member(name, &mut text);
+            canonical::write(value, &mut text);
+        }
+        open_member(name, &mut text);
+        text.push_str(member.as_str());
+        for (name, value) in after {
+            open_member(name, &mut text);
+            canonical::write(value, &mut text);
+        }
+        text.push('}');
+        map.insert(name.to_owned(), value);
+        Ok(Self { text: text.into(), parsed: Some(Arc::new(Value::Object(map))) })
     }
 
     pub(crate) fn forget_parsed(&mut self) {
@@ -117,6 +161,12 @@ impl Json {
         serde_json::from_str(&self.text).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
     }
 
+    /// Looks through the text without building the value.
+    pub(crate) fn check_text(&self) -> Result<()> {
+        let looked: std::result::Result<serde::de::IgnoredAny, _> = serde_json::from_str(&self.text);
+        looked.map(drop).map_err(|e| Error::corrupt("stored JSON does not parse").with_source(e))
+    }
+
     /// The value as `T`.
     ///
     /// # Errors
@@ -125,6 +175,20 @@ impl Json {
         serde_json::from_str(&self.text)
             .map_err(|e| Error::corrupt(format!("the document is not a {}", short_type_name::<T>())).with_source(e))
     }
+}
+
+/// The canonical text of a checked value.
+fn written(value: &Value) -> String {
+    let mut text = String::new();
+    canonical::write(value, &mut text);
+    text
+}
+
+/// Writes what comes before a member's value.
+fn open_member(name: &str, text: &mut String) {
+    text.push(if text.is_empty() { '{' } else { ',' });
+    canonical::write_string(name, text);
+    text.push(':');
 }
 
 fn short_type_name<T>() -> &'static str {
@@ -186,6 +250,16 @@ pub(crate) fn check(value: &Value, depth: usize) -> Result<()> {
             }
             map.iter().try_for_each(|(k, v)| check_text(k).and_then(|()| check(v, depth + 1)))
         }
+    }
+}
+
+/// Walks a checked value once more, for it goes below something else.
+fn check_depth(value: &Value, depth: usize) -> Result<()> {
+    match value {
+        Value::Array(_) | Value::Object(_) if depth >= limits::JSON_DEPTH => Err(too_deep()),
+        Value::Array(items) => items.iter().try_for_each(|v| check_depth(v, depth + 1)),
+        Value::Object(map) => map.values().try_for_each(|v| check_depth(v, depth + 1)),
+        _ => Ok(()),
     }
 }
 
@@ -304,6 +378,26 @@ mod tests {
         }
         assert!(Json::of(&u64::MAX).is_err());
         assert!(Json::parse("[\"1e999 is text\"]").is_ok());
+    }
+
+    #[test]
+    fn a_member_goes_to_its_place() {
+        let object = Json::parse("{\"b\":{\"c\":[1]},\"d\":1.5}").expect("valid");
+        for name in ["a", "c", "e", "quo\"te"] {
+            let member = Json::parse("{\"z\":[\"\\n\"]}").expect("valid");
+            let more = object.with_member(name, &member).expect("an object");
+            let mut plain = object.value().expect("value");
+            plain[name] = member.value().expect("value");
+            assert_eq!(more, Json::from_value(&plain).expect("valid"), "{name}");
+            assert_eq!(more.with_value(Value::clone).expect("value"), plain);
+        }
+        assert_eq!(Json::parse("{}").expect("valid").with_member("a", &object).expect("ok").as_str().len(), object.len() + 6);
+        let error = object.with_member("b", &object).expect_err("twice");
+        assert!(error.message().contains("\"b\""), "{error}");
+        object.with_member("x\0", &object).expect_err("NUL");
+        Json::parse("[1]").expect("valid").with_member("a", &object).expect_err("no object");
+        let deepest = Json::parse(&format!("{}1{}", "[".repeat(64), "]".repeat(64))).expect("64 levels");
+        assert!(object.with_member("a", &deepest).expect_err("65 levels").message().contains("64 levels"));
     }
 
     #[test]

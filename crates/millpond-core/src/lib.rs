@@ -11,6 +11,7 @@
 //! * [`Front`] gathers concurrent callers into one batch; [`Subscription`] is the one read loop of all feeds.
 
 mod body;
+mod canonical;
 mod collection;
 mod commit;
 mod digest;

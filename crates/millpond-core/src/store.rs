@@ -199,12 +199,7 @@ impl Store {
     /// # Errors
     /// `Invalid` for an age below seven days: receipts are promised for that long.
     pub async fn purge(&self, older_than: std::time::Duration) -> Result<Purged> {
-        let days = u64::try_from(crate::limits::RECEIPT_DAYS).unwrap_or(0);
-        if older_than < std::time::Duration::from_secs(days * 86_400) {
-            return Err(Error::invalid(format!("receipts are kept for at least {days} days; {older_than:?} is less"))
-                .with_next(format!("ask for {days}d or more")));
-        }
-        self.engine().purge(self.namespace(), self.now().minus(older_than)).await
+        self.engine().purge(self.namespace(), crate::plan::purge_before(self.now(), older_than)?).await
     }
 
     /// Answers several reads from one snapshot.
@@ -234,6 +229,15 @@ impl Store {
     /// # Errors
     /// `Corrupt` when it does not read back; what the engine fails with.
     pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Record>> {
+        let record = self.get_unread(collection, key).await?;
+        if let Some(record) = &record {
+            record.check_document()?;
+        }
+        Ok(record)
+    }
+
+    /// A record by key for a caller that reads its document as a type at once: nobody parses it before.
+    pub(crate) async fn get_unread(&self, collection: &str, key: &str) -> Result<Option<Record>> {
         self.read_one(Read::Get(RecordId::new(collection, key)?)).await?.into_record()
     }
 

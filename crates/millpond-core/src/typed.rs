@@ -66,7 +66,7 @@ impl<T: Document> Records<T> {
     /// # Errors
     /// `Corrupt` when the record does not have the shape of `T`.
     pub async fn get(&self, key: &str) -> Result<Option<Versioned<T>>> {
-        self.store.get(T::COLLECTION.name(), key).await?.map(|r| r.decode()).transpose()
+        self.store.get_unread(T::COLLECTION.name(), key).await?.map(|r| r.decode()).transpose()
     }
 
     /// One document by key that has to be there.

@@ -18,6 +18,10 @@ const STATEMENTS: usize = 256;
 /// Pages the log may grow before it is written back to the database: 16 MiB.
 const WAL_PAGES: u32 = 4_000;
 
+/// Page cache of a connection, in KiB: enough for the key index of a million records, so that a record by key misses the
+/// cache once and not twice. A connection takes it as it needs it.
+const CACHE_KIB: u32 = 32_000;
+
 /// Counts what a steady store must not do.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -55,7 +59,7 @@ pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) ->
     }
     // Plans must not depend on bound values: otherwise SQLite compiles a statement anew for each new value of `ns`.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sql("open"))?;
-    pragma("cache_size", "-16000")?;
+    pragma("cache_size", &format!("-{CACHE_KIB}"))?;
     pragma("temp_store", "MEMORY")?;
     // Called when a statement is compiled, and only then: that is how a test sees that none is compiled anew.
     let prepared = Arc::clone(&counters.prepared);

@@ -51,7 +51,8 @@ fn record(row: &Row<'_>, id: &RecordId) -> rusqlite::Result<Record> {
 }
 
 /// The document, if it looks whole. A read by key must stay fast, so what opens and closes like an object or a list is
-/// taken as one; pages, feeds and checks look inside.
+/// taken as one. Whoever asked parses it: [`millpond_core::Store::get`] does where no type is read from it at once. Pages,
+/// feeds and checks look inside.
 fn whole(doc: &str) -> rusqlite::Result<&str> {
     match (doc.as_bytes().first(), doc.as_bytes().last()) {
         (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) if doc.len() > 1 => Ok(doc),

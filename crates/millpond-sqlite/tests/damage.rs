@@ -4,13 +4,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millpond_core::{
-    Collection, Commit, Engine, ErrorKind, EventFilter, EventQuery, FeedRequest, FieldKind, Front, Namespace, NewEvent, Query,
-    Selector, Store,
+    Collection, Commit, Document, Engine, ErrorKind, EventFilter, EventQuery, FeedRequest, FieldKind, Front, Key, Namespace,
+    NewEvent, Query, Records, Selector, Store,
 };
 use millpond_sqlite::{SqliteEngine, SqliteOptions};
 use serde_json::json;
 
 const TASKS: Collection = Collection::new("tasks").index("state", FieldKind::Text).index("tags", FieldKind::TextSet);
+
+/// A task as a typed reader sees it.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Task {
+    state: String,
+}
+
+impl Document for Task {
+    const COLLECTION: Collection = TASKS;
+    fn key(&self) -> millpond_core::Result<Key> {
+        Key::new("t1")
+    }
+}
 
 struct Ground {
     _folder: tempfile::TempDir,
@@ -78,9 +91,12 @@ async fn events_that_are_not_json_are_reported_beside_the_others() {
 #[tokio::test]
 async fn a_record_that_is_not_json_is_corrupt_by_key_and_damaged_in_lists() {
     let ground = Ground::new().await;
-    for doc in ["{\"state\":", "", "nonsense"] {
+    let middle = ["{\"state\": new}", "{\"state\":\"new\"}}", "[1 2]", "{\"state\":\"a\\u12\"}"];
+    for doc in ["{\"state\":", "", "nonsense"].into_iter().chain(middle) {
         ground.damage(&format!("UPDATE tasks SET doc = '{doc}' WHERE key = 't1'"));
         assert_eq!(ground.store.get("tasks", "t1").await.unwrap_err().kind(), ErrorKind::Corrupt, "{doc}");
+        let typed = Records::<Task>::new(ground.store.clone()).get("t1").await.unwrap_err();
+        assert_eq!(typed.kind(), ErrorKind::Corrupt, "{doc}");
         assert!(ground.store.get("tasks", "t2").await.unwrap().is_some());
         let page = ground.store.query(Query::new("tasks").unwrap()).await.unwrap();
         assert_eq!((page.items.len(), page.damaged.len()), (1, 1));

@@ -2,6 +2,9 @@
 //!
 //! The test starts itself again under strace, which makes chosen system calls fail.
 
+#[path = "support/strace.rs"]
+mod strace;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -23,7 +26,7 @@ fn main() -> ExitCode {
         Trial::test("a_full_disk_is_unavailable_and_nothing_was_applied", || wait(full_disk())),
         Trial::test("a_read_only_file_can_be_read_and_refuses_commits", || wait(read_only())),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), strace::need_strace(trials)).exit_code()
 }
 
 fn wait<T>(work: impl Future<Output = T>) -> T {
@@ -69,8 +72,8 @@ async fn tell(path: &Path) {
     println!("{said}");
 }
 
-/// Runs the other process on a store that holds one commit, with these faults. `None`: strace is not there.
-async fn told(path: &Path, faults: &[&str]) -> std::result::Result<Option<(String, CommitId)>, Failed> {
+/// Runs the other process on a store that holds one commit, with these faults.
+async fn told(path: &Path, faults: &[&str]) -> std::result::Result<(String, CommitId), Failed> {
     let (engine, store) = open(path).await?;
     let [before, met] = [CommitId::generate(&SystemHost), CommitId::generate(&SystemHost)];
     store.commit(put("a").id(before)).await?;
@@ -82,16 +85,12 @@ async fn told(path: &Path, faults: &[&str]) -> std::result::Result<Option<(Strin
         .arg(std::env::current_exe()?)
         .env(CHILD, path)
         .env(IDS, format!("{before} {met}"))
-        .output();
-    match output {
-        Ok(output) if output.status.success() => Ok(Some((String::from_utf8_lossy(&output.stdout).trim().to_owned(), met))),
-        Ok(output) => Err(format!("the traced process failed: {}", String::from_utf8_lossy(&output.stderr)).into()),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            println!("strace cannot be started ({error}); install it to run this test");
-            Ok(None)
-        }
-        Err(error) => Err(format!("strace cannot be started: {error}").into()),
+        .output()
+        .map_err(|error| format!("strace cannot be started: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the traced process failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
+    Ok((String::from_utf8_lossy(&output.stdout).trim().to_owned(), met))
 }
 
 fn expect(said: &str, expected: &str) -> std::result::Result<(), Failed> {
@@ -105,7 +104,7 @@ async fn failed_flush() -> std::result::Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("a.db");
     let faults = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1+"];
-    let Some((said, met)) = told(&path, &faults).await? else { return Ok(()) };
+    let (said, met) = told(&path, &faults).await?;
     expect(
         &said,
         "first unknown_outcome, outcome unknown_outcome, resent unknown_outcome, fresh unavailable, earlier found, read found",
@@ -125,7 +124,7 @@ async fn full_disk() -> std::result::Result<(), Failed> {
     let path = folder.path().join("a.db");
     let log = path.with_extension("db-wal").display().to_string();
     let faults = ["-P", &log, "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC:when=1+"];
-    let Some((said, _)) = told(&path, &faults).await? else { return Ok(()) };
+    let (said, _) = told(&path, &faults).await?;
     expect(&said, "first unavailable, outcome none, resent unavailable, fresh unavailable, earlier found, read found")?;
     let (engine, store) = open(&path).await?;
     if store.get("work", "b").await?.is_some() {
@@ -141,6 +140,6 @@ async fn read_only() -> std::result::Result<(), Failed> {
     // The first opening of the file on each thread is refused, so that SQLite opens it for reading only.
     let only = path.display().to_string();
     let faults = ["-P", &only, "-e", "trace=openat", "-e", "inject=openat:error=EROFS:when=1"];
-    let Some((said, _)) = told(&path, &faults).await? else { return Ok(()) };
+    let (said, _) = told(&path, &faults).await?;
     expect(&said, "first unavailable, outcome none, resent unavailable, fresh unavailable, earlier found, read found")
 }

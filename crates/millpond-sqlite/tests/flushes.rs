@@ -2,6 +2,9 @@
 //!
 //! The test starts itself again under strace, and counts fsync and fdatasync between two marks.
 
+#[path = "support/strace.rs"]
+mod strace;
+
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let trial = Trial::test("ten_thousand_concurrent_commits_cost_at_most_forty_flushes", count);
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), strace::need_strace(vec![trial])).exit_code()
 }
 
 /// What the traced process does.
@@ -63,15 +66,8 @@ fn count() -> Result<(), Failed> {
         .arg(&trace)
         .arg(std::env::current_exe()?)
         .env(CHILD, folder.path().join("burst.db"))
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) if std::env::var_os("CI").is_none() => {
-            println!("strace cannot be started ({error}); install it to run this test");
-            return Ok(());
-        }
-        Err(error) => return Err(format!("strace cannot be started: {error}").into()),
-    };
+        .output()
+        .map_err(|error| format!("strace cannot be started: {error}"))?;
     if !output.status.success() {
         return Err(format!("the traced process failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }

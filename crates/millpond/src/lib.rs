@@ -20,6 +20,7 @@
 mod bridge;
 pub mod blocking;
 mod checkpoints;
+mod conditions;
 pub mod dead_letters;
 mod diff;
 mod events;

@@ -32,6 +32,7 @@ fn sessions() {
 fn dead_letters() {
     let letter: DeadLetter = survives(include_str!("golden/dead_letter-v1.json"), "mapreduce-20260105/item_7");
     assert_eq!(letter.state, DeadLetterState::Claimed);
+    assert_eq!(letter.item.failure_history[0].duration_us, 1_200_000);
     assert_eq!(letter.item.failure_history[1].error_type, ErrorType::CommandFailed { exit_code: 2 });
     survives::<DeadLetterJob>(include_str!("golden/dead_letter_job-v1.json"), "jobs%2F2026");
 }

@@ -86,7 +86,7 @@ pub enum WorkflowsCommand {
 /// Flags of `workflows store`.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// The definition as YAML or JSON; - is stdin
+    /// The definition as YAML or JSON, or a version as `get -o json` prints it; - is stdin
     file: String,
     /// The workflow's id; else the definition's own
     #[arg(long)]
@@ -250,22 +250,35 @@ pub async fn run(ctx: &Context, command: WorkflowsCommand) -> Result<Exit> {
 }
 
 fn new_workflow(args: StoreArgs) -> Result<NewWorkflow> {
-    // JSON is YAML, so one reader takes both.
-    let mut new = NewWorkflow::from_yaml(&input::document_file(&args.file)?)?;
+    let mut new = given(&args.file)?;
     if args.next {
         new = new.next();
     }
     new.id = args.id.or(new.id);
     new.version = args.as_version.or(new.version);
-    new.parent = args.parent;
-    new.reasoning = args.reasoning;
-    new.author = args.author;
+    new.parent = args.parent.or(new.parent);
+    new.reasoning = args.reasoning.or(new.reasoning);
+    new.author = args.author.or(new.author);
     if !args.tag.is_empty() {
         let pairs: Option<BTreeMap<String, String>> =
             args.tag.iter().map(|t| t.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))).collect();
         new.tags = Some(pairs.map_or(Tags::List(args.tag), Tags::Map));
     }
     Ok(new)
+}
+
+/// A definition, or a whole version as `get -o json` prints it.
+fn given(file: &str) -> Result<NewWorkflow> {
+    let text = input::document_file(file)?;
+    // JSON is YAML, so one reader takes both.
+    let document = millpond::yaml::parse(&text)?;
+    if !NewWorkflow::is_version(&document) {
+        return NewWorkflow::from_yaml(&text);
+    }
+    if let Some(at) = document.get("created_at").and_then(serde_json::Value::as_str) {
+        crate::report::note(format_args!("created_at {at} is not taken over: a version has the moment it is stored at"));
+    }
+    NewWorkflow::from_version(document)
 }
 
 fn show(ctx: &Context, version: &millpond::WorkflowVersion, item: &serde_json::Value, yaml: bool) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What the tests of the program share.
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod life;
 pub mod scene;
 
 use std::fmt::Write as _;

@@ -10,10 +10,12 @@ use crate::lease::LEASES;
 use crate::limits;
 use crate::name::RecordId;
 use crate::outcome::{Conflict, Expected, Found, Outcome};
-use crate::plan::apply::{Current, Refusal, Work};
+use crate::plan::apply::Refusal;
+use crate::plan::current::Current;
 use crate::plan::lease::held;
 use crate::plan::state::{NamespaceHead, StoredReceipt};
 use crate::plan::touched::lease_record;
+use crate::plan::work::Work;
 use crate::time::Timestamp;
 
 const DAY: Duration = Duration::from_secs(86_400);

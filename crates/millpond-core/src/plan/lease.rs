@@ -8,8 +8,10 @@ use crate::json::Json;
 use crate::lease::LeaseState;
 use crate::name::Key;
 use crate::outcome::{Conflict, Expected, Found};
-use crate::plan::apply::{Current, Document, Refusal, Work};
+use crate::plan::apply::Refusal;
+use crate::plan::current::{Current, Document};
 use crate::plan::touched::lease_record;
+use crate::plan::work::Work;
 
 /// The lease a record holds, if it holds one.
 pub(super) fn held(current: &Current) -> Result<Option<LeaseState>> {

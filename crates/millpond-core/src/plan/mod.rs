@@ -9,12 +9,19 @@
 
 mod apply;
 mod check;
+mod current;
+mod documents;
+mod finish;
 mod lease;
 mod mutations;
+mod retention;
 mod state;
+mod streams;
 mod touched;
+mod work;
 
 pub use apply::plan;
 pub use mutations::{EventMutation, Mutations, Plan, RecordMutation, StreamMutation};
+pub use retention::purge_before;
 pub use state::{NamespaceHead, RecordState, State, StoredReceipt, StreamState};
 pub use touched::Touched;

@@ -1,6 +1,6 @@
 //! What a batch of commits reads: the keys an engine has to load before it can plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::commit::{Expectation, PreparedCommit, Write};
 use crate::id::CommitId;
@@ -33,6 +33,11 @@ impl Touched {
             touched.add(prepared);
         }
         touched
+    }
+
+    /// The collections of the touched records: what an engine loads revision floors for.
+    pub fn collections(&self) -> HashSet<&str> {
+        self.records.keys().map(|r| r.collection.as_str()).collect()
     }
 
     fn add(&mut self, prepared: &PreparedCommit) {

@@ -146,7 +146,7 @@ impl Checkpoints {
         };
         let key = model::key_of(scope, info.version);
         let mut part = follows.expectations(scope, now)?;
-        part = part.write(put(&info, packed.inline)?);
+        part = part.write(put(&info, packed.inline.as_ref())?);
         for (index, data) in (0u32..).zip(packed.chunks) {
             part = part.write(Records::put(&CheckpointChunk { checkpoint: key.clone(), index, data, extra: BTreeMap::new() })?);
         }
@@ -320,13 +320,13 @@ impl Checkpoints {
     }
 }
 
-/// The write of a checkpoint's record. The payload is moved into the document, not serialised once more.
-fn put(info: &CheckpointInfo, payload: Option<serde_json::Value>) -> Result<Write> {
-    let mut document = serde_json::to_value(info).map_err(|e| Error::invalid("cannot be written as JSON").with_source(e))?;
-    if let (serde_json::Value::Object(fields), Some(payload)) = (&mut document, payload) {
-        fields.insert("payload".to_owned(), payload);
+/// The write of a checkpoint's record. The payload's text was written when its digest was made; it is not written again.
+fn put(info: &CheckpointInfo, payload: Option<&Json>) -> Result<Write> {
+    let mut document = Json::of(info)?;
+    if let Some(payload) = payload {
+        document = document.with_member("payload", payload)?;
     }
-    Ok(Write::Put(heads::checkpoint_id(&info.scope, info.version)?, Json::from_value(&document)?))
+    Ok(Write::Put(heads::checkpoint_id(&info.scope, info.version)?, document))
 }
 
 fn no_version(scope: &str, version: i64) -> Error {

@@ -34,7 +34,7 @@ pub(super) struct Packed {
     pub(super) size: i64,
     pub(super) sha256: String,
     /// The payload inside the record.
-    pub(super) inline: Option<Value>,
+    pub(super) inline: Option<Json>,
     /// The payload in pieces: of its JSON text, or of base64 text for bytes.
     pub(super) chunks: Vec<String>,
 }
@@ -46,8 +46,8 @@ pub(super) const CHUNK_TEXT_BYTES: usize = limits::DOCUMENT_BYTES - 16 * 1024;
 pub(super) fn pack(new: &NewCheckpoint) -> Result<Packed> {
     match &new.payload {
         Payload::Json(value) => {
-            let text = Json::from_value(value)?;
-            let inline = (text.len() <= INLINE_BYTES).then(|| value.clone());
+            let text = Json::from_owned(value.clone())?;
+            let inline = (text.len() <= INLINE_BYTES).then(|| text.clone());
             let (chunks, size) = match inline {
                 Some(_) => (Vec::new(), 0),
                 None => text_chunks(text.as_str()),
@@ -69,7 +69,10 @@ pub(super) fn pack(new: &NewCheckpoint) -> Result<Packed> {
                     limits::COMMIT_BYTES
                 )));
             }
-            let inline = (bytes.len() <= INLINE_BYTES).then(|| Value::String(STANDARD.encode(bytes)));
+            let inline = match bytes.len() {
+                ..=INLINE_BYTES => Some(Json::from_owned(Value::String(STANDARD.encode(bytes)))?),
+                _ => None,
+            };
             let chunks = match inline {
                 Some(_) => Vec::new(),
                 None => bytes.chunks(CHUNK_BYTES).map(|piece| STANDARD.encode(piece)).collect(),
@@ -83,7 +86,7 @@ fn too_large(message: String) -> Error {
     Error::invalid(message).with_next("keep large data as files of your own and name them in the checkpoint")
 }
 
-fn packed(kind: PayloadKind, bytes: &[u8], inline: Option<Value>, chunks: Vec<String>) -> Packed {
+fn packed(kind: PayloadKind, bytes: &[u8], inline: Option<Json>, chunks: Vec<String>) -> Packed {
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     Packed { kind, size, sha256: sha256_hex(bytes), inline, chunks }
 }
@@ -197,7 +200,8 @@ mod tests {
             let packed = pack(&new).expect("packs");
             assert_eq!(packed.chunks.is_empty(), packed.size <= INLINE_BYTES as i64);
             let info = info(&packed);
-            assert_eq!(unpack(&info, packed.inline, &packed.chunks).expect("unpacks"), new.payload);
+            let inline = packed.inline.map(|json| json.value().expect("JSON"));
+            assert_eq!(unpack(&info, inline, &packed.chunks).expect("unpacks"), new.payload);
         }
     }
 

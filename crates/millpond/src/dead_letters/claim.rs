@@ -13,6 +13,8 @@ use millpond_core::{
     Commit, Document, Error, Expectation, Filter, Json, MergeOp, Query, Records, Result, Scalar, Timestamp, Versioned, Write,
 };
 
+use crate::conditions::Conditions;
+
 use super::model::ClaimNote;
 use super::{Claim, ClaimRequest, DeadLetter, DeadLetterState, DeadLetters, LetterRef};
 
@@ -66,10 +68,11 @@ impl DeadLetters {
             Some(Scalar::Timestamp(until)),
         );
         let limit = (request.limit * 16).clamp(WINDOW_LEAST, WINDOW_MOST);
-        let mut query = Query::new(DeadLetter::COLLECTION.name())?.filter(available).order_asc("available_at").limit(limit);
-        if let Some(job) = &request.job {
-            query = query.eq("job_id", job);
-        }
+        let query = Query::new(DeadLetter::COLLECTION.name())?
+            .filter(available)
+            .given("job_id", request.job.as_ref())
+            .order_asc("available_at")
+            .limit(limit);
         Ok(self.letters().page(query).await?.items)
     }
 

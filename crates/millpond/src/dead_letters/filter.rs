@@ -2,6 +2,8 @@
 
 use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
 
+use crate::conditions::Conditions;
+
 use super::{DeadLetter, DeadLetterState};
 
 /// Conditions on dead letters; all that are given hold. Last attempt first.
@@ -90,42 +92,19 @@ impl DeadLetterFilter {
     }
 
     pub(super) fn query(&self) -> Result<Query> {
-        let mut query = Query::new(DeadLetter::COLLECTION.name())?;
-        if let Some(job) = &self.job {
-            query = query.eq("job_id", job);
-        }
-        query = match self.states.as_slice() {
-            [] => query,
-            [one] => query.eq("state", one.as_str()),
-            several => query.one_of("state", several.iter().map(|s| s.as_str())),
-        };
-        if let Some(error_type) = &self.error_type {
-            query = query.has("error_types", error_type);
-        }
-        if !self.last_error_types.is_empty() {
-            query = query.one_of("last_error_type", &self.last_error_types);
-        }
-        if let Some(eligible) = self.eligible {
-            query = query.eq("reprocess_eligible", eligible);
-        }
-        if let Some(review) = self.review {
-            query = query.eq("manual_review_required", review);
-        }
-        if let Some(from) = self.last_attempt_from {
-            query = query.at_least("last_attempt", from);
-        }
-        if let Some(before) = self.last_attempt_before {
-            query = query.below("last_attempt", before);
-        }
-        if let Some(signature) = &self.signature {
-            query = query.eq("error_signature", signature);
-        }
-        if let Some(part) = &self.signature_contains {
-            query = query.contains("error_signature", part);
-        }
-        if let Some(prefix) = &self.signature_prefix {
-            query = query.prefix("error_signature", prefix);
-        }
-        Ok(query.order_desc("last_attempt").limit(self.limit).after(self.after.clone()))
+        Ok(Query::new(DeadLetter::COLLECTION.name())?
+            .given("job_id", self.job.as_ref())
+            .any_of("state", self.states.iter().map(|s| s.as_str()))
+            .has_each("error_types", &self.error_type)
+            .any_of("last_error_type", &self.last_error_types)
+            .given("reprocess_eligible", self.eligible)
+            .given("manual_review_required", self.review)
+            .between("last_attempt", self.last_attempt_from, self.last_attempt_before)
+            .given("error_signature", self.signature.as_ref())
+            .given_part("error_signature", self.signature_contains.as_ref())
+            .given_prefix("error_signature", self.signature_prefix.as_ref())
+            .order_desc("last_attempt")
+            .limit(self.limit)
+            .after(self.after.clone()))
     }
 }

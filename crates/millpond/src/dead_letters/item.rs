@@ -84,9 +84,9 @@ pub struct FailureDetail {
     /// The step that failed.
     #[serde(default)]
     pub step_failed: String,
-    /// How long the attempt took, in milliseconds.
+    /// How long the attempt took, in microseconds.
     #[serde(default)]
-    pub duration_ms: u64,
+    pub duration_us: u64,
     /// Where the agent's log is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_log_location: Option<String>,
@@ -107,7 +107,7 @@ impl FailureDetail {
             stack_trace: None,
             agent_id: String::new(),
             step_failed: String::new(),
-            duration_ms: 0,
+            duration_us: 0,
             json_log_location: None,
             extra: BTreeMap::new(),
         }

@@ -3,6 +3,8 @@
 use millpond_core::{Commit, Document, Error, Expectation, Query, Records, Result, Timestamp, Write};
 use serde::Serialize;
 
+use crate::conditions::Conditions;
+
 use super::settle::{job_counts, per_job};
 use super::{DeadLetter, DeadLetterState, DeadLetters, TRIES};
 
@@ -30,12 +32,12 @@ impl PurgeRequest {
     }
 
     fn query(&self) -> Result<Query> {
-        let mut query = Query::new(DeadLetter::COLLECTION.name())?.below("last_attempt", self.older_than);
-        if let Some(job) = &self.job {
-            query = query.eq("job_id", job);
-        }
-        query = query.one_of("state", self.states.iter().map(|s| s.as_str()));
-        Ok(query.order_asc("last_attempt").limit(self.batch))
+        Ok(Query::new(DeadLetter::COLLECTION.name())?
+            .below("last_attempt", self.older_than)
+            .given("job_id", self.job.as_ref())
+            .one_of("state", self.states.iter().map(|s| s.as_str()))
+            .order_asc("last_attempt")
+            .limit(self.batch))
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use millpond_core::{Answer, Document, Error, Group, Query, Read, Result, Scalar, Timestamp, Versioned, limits};
 use serde::Serialize;
 
+use crate::conditions::Conditions;
+
 use super::{DeadLetter, DeadLetterState, DeadLetters};
 
 /// Signatures and buckets one answer shows at most.
@@ -97,10 +99,7 @@ impl DeadLetters {
     }
 
     async fn count_all(&self, job: Option<&str>) -> Result<DeadLetterStats> {
-        let mut all = Query::new(DeadLetter::COLLECTION.name())?.limit(limits::PAGE_ROWS);
-        if let Some(job) = job {
-            all = all.eq("job_id", job);
-        }
+        let all = Query::new(DeadLetter::COLLECTION.name())?.given("job_id", job).limit(limits::PAGE_ROWS);
         let open = all.clone().one_of("state", DeadLetterState::OPEN.map(DeadLetterState::as_str));
         let mut groups = self
             .groups(vec![
@@ -208,17 +207,10 @@ impl DeadLetters {
 
 impl AnalysisRequest {
     fn query(&self) -> Result<Query> {
-        let mut query = Query::new(DeadLetter::COLLECTION.name())?.limit(limits::PAGE_ROWS);
-        if let Some(job) = &self.job {
-            query = query.eq("job_id", job);
-        }
-        if let Some(from) = self.from {
-            query = query.at_least("last_attempt", from);
-        }
-        if let Some(before) = self.before {
-            query = query.below("last_attempt", before);
-        }
-        Ok(query)
+        Ok(Query::new(DeadLetter::COLLECTION.name())?
+            .given("job_id", self.job.as_ref())
+            .between("last_attempt", self.from, self.before)
+            .limit(limits::PAGE_ROWS))
     }
 }
 

@@ -25,6 +25,8 @@ use millpond_core::{
     Query, Read, Receipt, RecordId, Records, Result, Store, Timestamp, Versioned, Write, uuid_v7,
 };
 
+use crate::conditions::Conditions;
+
 pub use check::{FlowProblem, FlowProblems};
 pub use component::{ComponentConfig, DeployedComponent};
 pub use history::{FlowChange, FlowVersion};
@@ -92,25 +94,14 @@ impl Default for FlowFilter {
 
 impl FlowFilter {
     fn query(&self) -> Result<Query> {
-        let mut query = Query::new(Flow::COLLECTION.name())?.limit(self.limit).after(self.after.clone());
-        if let Some(prefix) = &self.id_prefix {
-            query = query.prefix(millpond_core::KEY_FIELD, prefix);
-        }
-        if let Some(state) = &self.runtime_state {
-            query = query.eq("runtime_state", state.as_str());
-        }
-        if let Some(text) = &self.name_contains {
-            query = query.contains("name", text);
-        }
-        if let Some(by) = &self.created_by {
-            query = query.eq("created_by", by);
-        }
-        if let Some(from) = self.updated_from {
-            query = query.at_least("updated_at", from);
-        }
-        if let Some(to) = self.updated_to {
-            query = query.below("updated_at", to);
-        }
+        let query = Query::new(Flow::COLLECTION.name())?
+            .given_prefix(millpond_core::KEY_FIELD, self.id_prefix.as_ref())
+            .given("runtime_state", self.runtime_state.as_ref().map(RuntimeState::as_str))
+            .given_part("name", self.name_contains.as_ref())
+            .given("created_by", self.created_by.as_ref())
+            .between("updated_at", self.updated_from, self.updated_to)
+            .limit(self.limit)
+            .after(self.after.clone());
         Ok(match self.order {
             FlowOrder::Id => query,
             FlowOrder::UpdatedNewest => query.order_desc("updated_at"),

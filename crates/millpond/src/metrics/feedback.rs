@@ -9,6 +9,8 @@ use millpond_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::conditions::Conditions;
+
 use super::Metrics;
 
 /// What somebody said about a run. `DarwinFlow` names the types `CORRECTION`, `SUGGESTION` and `APPROVAL`.
@@ -155,14 +157,14 @@ impl Metrics {
     /// # Errors
     /// `Invalid` when the limit or the cursor is.
     pub async fn feedback(&self, filter: &FeedbackFilter) -> Result<Page<Versioned<Feedback>>> {
-        let mut query = Query::new(Feedback::COLLECTION.name())?;
-        let texts = [("run", &filter.run), ("node", &filter.node), ("kind", &filter.kind), ("author", &filter.author)];
-        for (field, value) in texts {
-            if let Some(value) = value {
-                query = query.eq(field, value);
-            }
-        }
-        let query = query.order_desc("at").limit(filter.limit.unwrap_or(100)).after(filter.after.clone());
+        let query = Query::new(Feedback::COLLECTION.name())?
+            .given("run", filter.run.as_ref())
+            .given("node", filter.node.as_ref())
+            .given("kind", filter.kind.as_ref())
+            .given("author", filter.author.as_ref())
+            .order_desc("at")
+            .limit(filter.limit.unwrap_or(100))
+            .after(filter.after.clone());
         Records::new(self.store.clone()).page(query).await.map_err(|e| e.during("metrics.feedback"))
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use millpond_core::{
-    Collection, Commit, Document, Error, FieldKind, Filter, Json, Key, MergeOp, Page, PageCursor, Query, Receipt, Records,
-    Result, Scalar, Timestamp, Versioned,
+    Collection, Commit, Document, Error, FieldKind, Json, Key, MergeOp, Page, PageCursor, Query, Receipt, Records, Result,
+    Scalar, Timestamp, Versioned,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Metrics;
+use crate::conditions::Conditions;
 use crate::text::{key_segment, micros};
 
 /// The types of patterns that `DarwinFlow` names. Any other text is a type too.
@@ -152,20 +153,14 @@ pub struct PatternFilter {
 
 impl PatternFilter {
     fn query(&self) -> Result<Query> {
-        let mut query = Query::new(Pattern::COLLECTION.name())?;
-        if let Some(workflow) = &self.workflow {
-            query = query.eq("workflow", workflow);
-        }
-        if let Some(kind) = &self.kind {
-            query = query.eq("kind", kind);
-        }
-        if let Some(confidence) = self.min_confidence {
-            query = query.filter(Filter::Range("confidence".to_owned(), Some(Scalar::Real(confidence)), None));
-        }
-        if let Some(occurrences) = self.min_occurrences {
-            query = query.at_least("occurrences", occurrences);
-        }
-        Ok(query.order_desc("occurrences").limit(self.limit.unwrap_or(100)).after(self.after.clone()))
+        Ok(Query::new(Pattern::COLLECTION.name())?
+            .given("workflow", self.workflow.as_ref())
+            .given("kind", self.kind.as_ref())
+            .between("confidence", self.min_confidence.map(Scalar::Real), None)
+            .between("occurrences", self.min_occurrences, None)
+            .order_desc("occurrences")
+            .limit(self.limit.unwrap_or(100))
+            .after(self.after.clone()))
     }
 }
 

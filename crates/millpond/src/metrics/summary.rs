@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use millpond_core::{Document, Error, Query, Read, RecordId, Result, Timestamp, limits};
 use serde::Serialize;
 
+use crate::conditions::Conditions;
+
 use super::Metrics;
 use super::model::{Execution, Measure, MetricSummary, NodeDurations, OperationCount, version_key};
 use super::sketch::{Sketch, rank};
@@ -133,11 +135,7 @@ impl Metrics {
         if runs == 0 || runs > limits::PAGE_ROWS {
             return Err(Error::invalid(format!("{runs} recent runs; ask for 1 to {}", limits::PAGE_ROWS)));
         }
-        let mut query = Query::new(Execution::COLLECTION.name())?.eq("workflow", workflow);
-        if let Some(version) = version {
-            query = query.eq("version", version);
-        }
-        query = query.order_desc("at");
+        let query = Query::new(Execution::COLLECTION.name())?.eq("workflow", workflow).given("version", version).order_desc("at");
         let (mut total, mut left, mut after) = (Recent::default(), runs, None);
         while left > 0 {
             let page = self.store.query(query.clone().limit(left.min(FACTS)).after(after)).await?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use millpond_core::{Document, Error, Group, Query, Read, Result, Scalar, Timestamp, limits};
 use serde::Serialize;
 
+use crate::conditions::Conditions;
+
 use super::Metrics;
 use super::model::{Execution, Measure};
 
@@ -59,11 +61,11 @@ impl Metrics {
             return Err(Error::invalid(format!("{stretches} stretches of {bucket:?}; the limit is {}", limits::PAGE_ROWS))
                 .with_next("ask for a shorter time or longer stretches"));
         }
-        let mut query = Query::new(Execution::COLLECTION.name())?.eq("workflow", workflow);
-        if let Some(version) = version {
-            query = query.eq("version", version);
-        }
-        let query = query.at_least("at", from).below("at", to).limit(limits::PAGE_ROWS);
+        let query = Query::new(Execution::COLLECTION.name())?
+            .eq("workflow", workflow)
+            .given("version", version)
+            .between("at", Some(from), Some(to))
+            .limit(limits::PAGE_ROWS);
         let group = |query: &Query, measure: Option<&str>| Read::GroupBy {
             query: query.clone(),
             field: "at".to_owned(),

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
 
+use crate::conditions::Conditions;
+
 use super::model::{Run, RunStatus};
 
 /// By which of its times a list of runs is ordered, and which way.
@@ -143,39 +145,22 @@ impl RunFilter {
 
     /// The query the engine runs.
     pub(super) fn query(&self) -> Result<Query> {
-        let mut query = Query::new(Run::COLLECTION.name())?;
-        let texts = [("workflow", &self.workflow), ("parent", &self.parent), ("config", &self.config)];
-        for (field, value) in texts {
-            if let Some(value) = value {
-                query = query.eq(field, value);
-            }
-        }
-        if let Some(version) = self.version {
-            query = query.eq("version", version);
-        }
-        if let Some(status) = self.status {
-            query = query.eq("status", status.as_str());
-        }
-        let ranges = [("started_at", self.started_from, self.started_to), ("finished_at", self.finished_from, self.finished_to)];
-        for (field, from, to) in ranges {
-            if let Some(from) = from {
-                query = query.at_least(field, from);
-            }
-            if let Some(to) = to {
-                query = query.below(field, to);
-            }
-        }
-        for tag in &self.tags {
-            query = query.has("tags", tag);
-        }
-        for (name, value) in &self.labels {
-            query = query.has("labels", format!("{name}={value}"));
-        }
-        query = match self.order {
+        let query = Query::new(Run::COLLECTION.name())?
+            .given("workflow", self.workflow.as_ref())
+            .given("parent", self.parent.as_ref())
+            .given("config", self.config.as_ref())
+            .given("version", self.version)
+            .given("status", self.status.map(RunStatus::as_str))
+            .between("started_at", self.started_from, self.started_to)
+            .between("finished_at", self.finished_from, self.finished_to)
+            .has_each("tags", &self.tags)
+            .has_each("labels", self.labels.iter().map(|(name, value)| format!("{name}={value}")))
+            .limit(self.limit)
+            .after(self.after.clone());
+        Ok(match self.order {
             RunOrder::NewestFirst => query.order_desc("started_at"),
             RunOrder::OldestFirst => query.order_asc("started_at"),
             RunOrder::LastFinished => query.order_desc("finished_at"),
-        };
-        Ok(query.limit(self.limit).after(self.after.clone()))
+        })
     }
 }

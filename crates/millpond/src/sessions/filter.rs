@@ -2,6 +2,8 @@
 
 use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
 
+use crate::conditions::Conditions;
+
 use super::{Session, SessionStatus, SessionType};
 
 /// Conditions on sessions; all that are given hold. Newest started first.
@@ -103,27 +105,14 @@ impl SessionFilter {
     }
 
     pub(super) fn query(&self) -> Result<Query> {
-        let mut query = Query::new(Session::COLLECTION.name())?;
-        query = match self.statuses.as_slice() {
-            [] => query,
-            [one] => query.eq("status", one.as_str()),
-            several => query.one_of("status", several.iter().map(|s| s.as_str())),
-        };
-        if let Some(session_type) = self.session_type {
-            query = query.eq("session_type", session_type.as_str());
-        }
-        if let Some(from) = self.started_from {
-            query = query.at_least("started_at", from);
-        }
-        if let Some(before) = self.started_before {
-            query = query.below("started_at", before);
-        }
-        if let Some(worktree) = &self.worktree_name {
-            query = query.eq("worktree_name", worktree);
-        }
-        if let Some(workflow) = &self.workflow_id {
-            query = query.eq("workflow_id", workflow);
-        }
-        Ok(query.order_desc("started_at").limit(self.limit).after(self.after.clone()))
+        Ok(Query::new(Session::COLLECTION.name())?
+            .any_of("status", self.statuses.iter().map(|s| s.as_str()))
+            .given("session_type", self.session_type.map(SessionType::as_str))
+            .between("started_at", self.started_from, self.started_before)
+            .given("worktree_name", self.worktree_name.as_ref())
+            .given("workflow_id", self.workflow_id.as_ref())
+            .order_desc("started_at")
+            .limit(self.limit)
+            .after(self.after.clone()))
     }
 }

@@ -71,12 +71,12 @@ pub(super) fn stored(new: &NewWorkflow, at: VersionRef, now: Timestamp) -> Resul
         created_at: now,
         content_hash: content_hash(&definition)?,
         definition,
-        extra: std::collections::BTreeMap::new(),
+        extra: new.extra.clone(),
     })
 }
 
 /// `sha256:` and the SHA-256 of the canonical JSON, in hexadecimal.
-fn content_hash(definition: &Value) -> Result<String> {
+pub(super) fn content_hash(definition: &Value) -> Result<String> {
     Ok(format!("sha256:{}", crate::text::sha256_hex(Json::from_value(definition)?.as_str().as_bytes())))
 }
 

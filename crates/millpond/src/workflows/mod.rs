@@ -10,12 +10,15 @@
 //! names `etl@3` and a hash names one content for ever. There is no implied latest: it is asked for by name.
 
 mod definition;
+mod given_back;
 mod model;
 
 use millpond_core::{
     Collection, Commit, Document, Error, Expectation, Filter, Page, PageCursor, Query, Read, Records, Result, Store, Timestamp,
     Versioned, Write,
 };
+
+use crate::conditions::Conditions;
 
 pub use model::{Lineage, NewWorkflow, Tags, VersionRef, WorkflowHead, WorkflowVersion};
 
@@ -75,26 +78,14 @@ impl Default for WorkflowFilter {
 
 impl WorkflowFilter {
     fn query(&self, collection: &str) -> Result<Query> {
-        let mut query = Query::new(collection)?.limit(self.limit).after(self.after.clone());
-        if let Some(prefix) = &self.id_prefix {
-            query = query.prefix("id", prefix);
-        }
-        if let Some(text) = &self.name_contains {
-            query = query.contains("name", text);
-        }
-        if let Some(tag) = &self.tag {
-            query = query.has("tags", tag);
-        }
-        if let Some(author) = &self.author {
-            query = query.eq("author", author);
-        }
-        if let Some(from) = self.from {
-            query = query.at_least("created_at", from);
-        }
-        if let Some(to) = self.to {
-            query = query.below("created_at", to);
-        }
-        Ok(query)
+        Ok(Query::new(collection)?
+            .given_prefix("id", self.id_prefix.as_ref())
+            .given_part("name", self.name_contains.as_ref())
+            .has_each("tags", &self.tag)
+            .given("author", self.author.as_ref())
+            .between("created_at", self.from, self.to)
+            .limit(self.limit)
+            .after(self.after.clone()))
     }
 }
 

@@ -97,6 +97,8 @@ pub struct NewWorkflow {
     pub author: Option<String>,
     /// The definition: any JSON value.
     pub definition: Value,
+    /// Further fields of the version's document, which this program does not know and keeps.
+    pub extra: BTreeMap<String, Value>,
 }
 
 impl NewWorkflow {
