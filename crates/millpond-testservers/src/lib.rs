@@ -8,8 +8,14 @@
 //! A server can be killed as by a power switch and started again on the same data. When the test program itself dies,
 //! a watcher ends the server and removes its folder.
 
+mod nats;
 mod postgres;
 mod process;
+mod redis;
+mod seaweedfs;
 
+pub use nats::{NatsCluster, NatsRelease, NatsServer, NatsSync};
 pub use postgres::PostgresServer;
 pub use process::{Folder, Process, find_program, free_port, missing, wait_until};
+pub use redis::{RedisCluster, RedisFsync, RedisServer};
+pub use seaweedfs::{S3_ACCESS_KEY, S3_SECRET_KEY, SeaweedServer};

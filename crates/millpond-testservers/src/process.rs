@@ -24,6 +24,13 @@ pub fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     candidates.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// The folder that `.ci/servers` puts programs into which no package brings.
+pub fn wheel_programs() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/servers");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(|target| PathBuf::from(target).join("servers"));
+    [Some(own), target].into_iter().flatten().find(|folder| folder.is_dir())
+}
+
 /// Says that a server's program is missing, and how to get it. A test that hears `Ok` is skipped; where `CI` is set,
 /// a missing server is an error, because a test that did not run proves nothing.
 ///
