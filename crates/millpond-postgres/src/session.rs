@@ -1,0 +1,270 @@
+//! One connection in use: statements sent in one go, and the care that a connection in doubt is never used again.
+
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use deadpool_postgres::Object;
+use futures_util::TryStreamExt as _;
+use millpond_core::limits;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error as PgError, Row, RowStream};
+
+use crate::connect::Counters;
+use crate::errors::{Failure, failure};
+
+pub(crate) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+/// A statement and its values.
+pub(crate) struct Call<'a> {
+    text: Cow<'a, str>,
+    values: Vec<Param<'a>>,
+    types: Vec<Type>,
+    prepared: bool,
+    page: bool,
+}
+
+impl<'a> Call<'a> {
+    /// A statement that is sent often and in few forms: it is prepared once on each connection.
+    pub(crate) fn often(text: impl Into<Cow<'a, str>>) -> Self {
+        Self { text: text.into(), values: Vec::new(), types: Vec::new(), prepared: true, page: false }
+    }
+
+    /// A statement of many forms: planned for its values each time.
+    pub(crate) fn once(text: impl Into<Cow<'a, str>>) -> Self {
+        Self { text: text.into(), values: Vec::new(), types: Vec::new(), prepared: false, page: false }
+    }
+
+    /// Adds the next value.
+    pub(crate) fn with(mut self, kind: Type, value: impl ToSql + Sync + Send + 'a) -> Self {
+        self.bind(kind, value);
+        self
+    }
+
+    /// Adds the next value and returns its place in the text.
+    pub(crate) fn bind(&mut self, kind: Type, value: impl ToSql + Sync + Send + 'a) -> String {
+        self.values.push(Box::new(value));
+        self.types.push(kind);
+        format!("${}", self.values.len())
+    }
+
+    /// Keeps no more rows than a page may hold bytes, and one: that one tells that there are more.
+    pub(crate) fn page(mut self) -> Self {
+        self.page = true;
+        self
+    }
+
+    /// Sets the text of a statement whose values were bound first.
+    pub(crate) fn say(mut self, text: String) -> Self {
+        self.text = Cow::Owned(text);
+        self
+    }
+}
+
+/// How a transaction begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Each statement sees what was committed before it: the namespace's row is the lock.
+    Write,
+    /// All statements see one snapshot.
+    Read,
+}
+
+impl Begin {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+}
+
+/// Settings each transaction needs for itself where a session's settings do not last (a pooler in between).
+pub(crate) type LocalSettings = Option<Arc<str>>;
+
+/// A connection taken from the pool. Dropped while a transaction or an answer is open, it is closed, not given back.
+pub(crate) struct Session {
+    object: Option<Object>,
+    local: LocalSettings,
+    counters: Arc<Counters>,
+    settled: bool,
+}
+
+enum Step<'s, 'a> {
+    Simple(String),
+    Call(&'s Call<'a>),
+}
+
+type Rows = Vec<Row>;
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+impl Session {
+    pub(crate) fn new(object: Object, local: LocalSettings, counters: Arc<Counters>) -> Self {
+        Self { object: Some(object), local, counters, settled: true }
+    }
+
+    /// Whether statements may be prepared and kept.
+    fn prepares(&self) -> bool {
+        self.local.is_none()
+    }
+
+    fn begin_text(&self, how: Begin) -> String {
+        match &self.local {
+            None => how.text().to_owned(),
+            Some(settings) => format!("{}; {settings}", how.text()),
+        }
+    }
+
+    /// Answers one statement by itself.
+    pub(crate) async fn one(&mut self, call: &Call<'_>) -> Result<Rows, Failure> {
+        if !self.prepares() {
+            return Ok(self.read(std::slice::from_ref(call)).await?.pop().unwrap_or_default());
+        }
+        self.settled = false;
+        let mut results = self.send(&[Step::Call(call)]).await?;
+        let result = results.pop().unwrap_or_else(|| Ok(Vec::new()));
+        // An error of the statement leaves no transaction open; one of the connection is noticed by the pool.
+        self.settled = result.as_ref().err().is_none_or(|e| e.as_db_error().is_some());
+        result.map_err(failure)
+    }
+
+    /// Answers statements from one snapshot, in one round trip.
+    pub(crate) async fn read(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
+        self.settled = false;
+        let mut steps = vec![Step::Simple(self.begin_text(Begin::Read))];
+        steps.extend(calls.iter().map(Step::Call));
+        steps.push(Step::Simple("COMMIT".to_owned()));
+        let mut results = self.send(&steps).await?;
+        // After a failed statement COMMIT rolls back, and succeeds in that.
+        self.settled = matches!(results.pop(), Some(Ok(_)));
+        let rows: Vec<Rows> = results.into_iter().collect::<Result<_, _>>().map_err(failure)?;
+        Ok(rows.into_iter().skip(1).collect())
+    }
+
+    /// Begins a write transaction and sends its first statements with it: one round trip.
+    pub(crate) async fn begin(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
+        self.settled = false;
+        let mut steps = vec![Step::Simple(self.begin_text(Begin::Write))];
+        steps.extend(calls.iter().map(Step::Call));
+        let results = self.send(&steps).await?;
+        let rows: Vec<Rows> = results.into_iter().collect::<Result<_, _>>().map_err(failure)?;
+        Ok(rows.into_iter().skip(1).collect())
+    }
+
+    /// Sends statements inside the open transaction: one round trip.
+    pub(crate) async fn run(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
+        let steps: Vec<_> = calls.iter().map(Step::Call).collect();
+        let results = self.send(&steps).await?;
+        results.into_iter().collect::<Result<_, _>>().map_err(failure)
+    }
+
+    /// Sends the last statements and COMMIT: one round trip.
+    ///
+    /// COMMIT after a failed statement succeeds, as a rollback: every result is looked at. What is not known to have
+    /// failed before COMMIT is [`Failure::Unknown`].
+    pub(crate) async fn commit(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
+        let mut steps: Vec<_> = calls.iter().map(Step::Call).collect();
+        steps.push(Step::Simple("COMMIT".to_owned()));
+        let mut results = self.send(&steps).await?;
+        let committed = results.pop().unwrap_or_else(|| Ok(Vec::new()));
+        self.settled = committed.is_ok();
+        let mut rows = Vec::with_capacity(results.len());
+        for result in results {
+            match result {
+                Ok(found) => rows.push(found),
+                // The server said that this statement failed, so the transaction was rolled back.
+                Err(error) if error.as_db_error().is_some() && self.settled => return Err(failure(error)),
+                Err(error) => return Err(Failure::Unknown(failure(error).into_error())),
+            }
+        }
+        match committed {
+            Ok(_) => Ok(rows),
+            Err(error) => Err(Failure::Unknown(failure(error).into_error())),
+        }
+    }
+
+    /// Ends the open transaction without a trace. If that fails the connection is closed, which comes to the same.
+    pub(crate) async fn rollback(&mut self) {
+        if let Ok(results) = self.send(&[Step::Simple("ROLLBACK".to_owned())]).await {
+            self.settled = results.iter().all(Result::is_ok);
+        }
+    }
+
+    /// Sends everything before it waits for anything.
+    async fn send(&self, steps: &[Step<'_, '_>]) -> Result<Vec<Result<Rows, PgError>>, Failure> {
+        let Some(client) = &self.object else { return Ok(Vec::new()) };
+        let mut statements = Vec::with_capacity(steps.len());
+        for step in steps {
+            statements.push(match step {
+                Step::Call(call) if call.prepared && self.prepares() => {
+                    Some(client.prepare_typed_cached(&call.text, &call.types).await.map_err(failure)?)
+                }
+                _ => None,
+            });
+        }
+        self.counters.pipelined();
+        let mut sent: Vec<Waiting<'_, Result<Rows, PgError>>> = Vec::with_capacity(steps.len());
+        for (step, statement) in steps.iter().zip(&statements) {
+            sent.push(match (step, statement) {
+                (Step::Simple(text), _) => Box::pin(async move { client.batch_execute(text).await.map(|()| Vec::new()) }),
+                (Step::Call(call), Some(statement)) => Box::pin(async move {
+                    let values: Vec<&(dyn ToSql + Sync)> = call.values.iter().map(|v| &**v as _).collect();
+                    client.query(statement, &values).await
+                }),
+                (Step::Call(call), None) => Box::pin(async move {
+                    let values = call.values.iter().map(|v| &**v as &(dyn ToSql + Sync)).zip(call.types.iter().cloned());
+                    let rows = client.query_typed_raw(&call.text, values).await?;
+                    collect(rows, if call.page { limits::PAGE_BYTES } else { usize::MAX }).await
+                }),
+            });
+        }
+        Ok(in_order(sent).await)
+    }
+}
+
+/// Reads rows to their end, and keeps those that fit.
+async fn collect(rows: RowStream, most: usize) -> Result<Rows, PgError> {
+    let mut rows = pin!(rows);
+    let (mut kept, mut bytes, mut full) = (Vec::new(), 0, false);
+    while let Some(row) = rows.try_next().await? {
+        if full {
+            continue;
+        }
+        full = bytes >= most;
+        bytes += row.raw_size_bytes();
+        kept.push(row);
+    }
+    Ok(kept)
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.settled
+            && let Some(object) = self.object.take()
+        {
+            // Taken out of the pool and dropped: the connection closes, and the server rolls back what was open.
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// Waits for all, and polls them in their order: a client sends a statement when its future is first polled.
+async fn in_order<T>(mut futures: Vec<Waiting<'_, T>>) -> Vec<T> {
+    let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut waiting = false;
+        for (future, slot) in futures.iter_mut().zip(&mut done) {
+            if slot.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(value) => *slot = Some(value),
+                    Poll::Pending => waiting = true,
+                }
+            }
+        }
+        if waiting { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
