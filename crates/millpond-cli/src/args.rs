@@ -31,7 +31,7 @@ Start with: millpond demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The store: a folder, sqlite:FILE or memory:
+    /// The store: a folder, sqlite:FILE, memory: or postgres://USER@HOST/DATABASE
     #[arg(long, global = true, env = "MILLPOND_STORE", hide_env_values = true, default_value = DEFAULT_STORE, value_name = "URL")]
     pub store: String,
     /// The namespace inside the store

@@ -29,7 +29,7 @@ impl Context {
     pub fn flags(&self) -> String {
         let mut flags = String::new();
         if self.global.store != DEFAULT_STORE {
-            flags.push_str(&format!(" --store {}", shell_word(&self.global.store)));
+            flags.push_str(&format!(" --store {}", shell_word(&without_password(&self.global.store))));
         }
         if self.global.namespace != Namespace::DEFAULT {
             flags.push_str(&format!(" --namespace {}", self.global.namespace));
@@ -85,10 +85,37 @@ impl Context {
     }
 }
 
+/// A place as it may be shown: what stands in a password's place has to be typed again.
+fn without_password(place: &str) -> String {
+    let (address, query) = place.split_once('?').map_or((place, None), |(a, q)| (a, Some(q)));
+    let address = match address.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (user, host))) if user.contains(':') => {
+            format!("{scheme}://{}:PASSWORD@{host}", user.split(':').next().unwrap_or_default())
+        }
+        _ => address.to_owned(),
+    };
+    let hide = |pair: &str| if pair.starts_with("password=") { "password=PASSWORD".to_owned() } else { pair.to_owned() };
+    let query = query.map(|q| q.split('&').map(hide).collect::<Vec<_>>().join("&"));
+    query.map_or(address.clone(), |query| format!("{address}?{query}"))
+}
+
 /// A word as a shell takes it.
 fn shell_word(text: &str) -> String {
     if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=@".contains(&b)) {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(without_password("./folder"), "./folder");
+        assert_eq!(without_password("postgres://u@h/d"), "postgres://u@h/d");
+        assert_eq!(without_password("postgres://u:s3:c@ret@h/d?pool=4"), "postgres://u:PASSWORD@h/d?pool=4");
+        assert_eq!(without_password("postgres://h/d?pool=4&password=s3cret"), "postgres://h/d?pool=4&password=PASSWORD");
+    }
 }

@@ -11,11 +11,13 @@
 mod nats;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
 mod seaweedfs;
 
 pub use nats::{NatsCluster, NatsRelease, NatsServer, NatsSync};
 pub use postgres::PostgresServer;
 pub use process::{Folder, Process, find_program, free_port, missing, wait_until};
+pub use proxy::{Fault, Proxy};
 pub use redis::{RedisCluster, RedisFsync, RedisServer};
 pub use seaweedfs::{S3_ACCESS_KEY, S3_SECRET_KEY, SeaweedServer};

@@ -22,7 +22,7 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, or `memory:`.
+/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, or `postgres://USER@HOST/DATABASE`.
 ///
 /// A path without a scheme is a folder that holds a SQLite store; it is made if it does not exist.
 ///
@@ -75,6 +75,21 @@ impl OpenOptions {
         self.open_engine(engine).await
     }
 
+    /// Makes the tables of a place, those of every domain included, or brings them to this program's format. Where the
+    /// backend has roles, one without the right to change tables can use the place afterwards. Safe to run while
+    /// programs use it, and to run again.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn migrate(&self, url: &str) -> Result<()> {
+        match Place::parse(url)? {
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => millpond_postgres::migrate(&url, &crate::pond::collections()?).await,
+            // Opening one of these is enough: their tables belong to whoever may write the file.
+            _ => self.engine(url).await?.close().await,
+        }
+    }
+
     /// Opens an engine that is there already.
     ///
     /// # Errors
@@ -100,18 +115,42 @@ impl OpenOptions {
                 let options = millpond_sqlite::SqliteOptions { host: Arc::clone(&self.host), create: true };
                 Ok(Arc::new(millpond_sqlite::SqliteEngine::memory(options).await?))
             }
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => {
+                let options = millpond_postgres::PostgresOptions { host: Arc::clone(&self.host), create: self.create };
+                Ok(Arc::new(millpond_postgres::PostgresEngine::open(&url, options).await?))
+            }
             #[cfg(not(feature = "sqlite"))]
-            place => Err(Error::new(ErrorKind::Unsupported, format!("this program was built without a backend for {place:?}"))
-                .with_next("build it with the feature `sqlite`")),
+            Place::Sqlite(_) | Place::Memory => Err(left_out("sqlite")),
+            #[cfg(not(feature = "postgres"))]
+            Place::Postgres(_) => Err(left_out("postgres")),
         }
     }
 }
 
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+fn left_out(feature: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("this program was built without its {feature} backend"))
+        .with_next(format!("build it with the feature `{feature}`"))
+}
+
 /// A place a URL names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Place {
     Sqlite(PathBuf),
     Memory,
+    /// The URL whole. It may hold a password.
+    Postgres(String),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "Sqlite({})", path.display()),
+            Self::Memory => f.write_str("Memory"),
+            Self::Postgres(_) => f.write_str("Postgres"),
+        }
+    }
 }
 
 /// The store's file inside a folder.
@@ -126,6 +165,10 @@ impl Place {
             }
             _ => ("", url),
         };
+        // Its parameters are read, and refused, by the backend itself.
+        if matches!(scheme, "postgres" | "postgresql") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
         if let Some((_, parameters)) = rest.split_once('?')
             && !scheme.is_empty()
         {
@@ -146,12 +189,12 @@ impl Place {
             }
             "memory" if rest.is_empty() => Ok(Self::Memory),
             "memory" => Err(Error::invalid(format!("{url:?}: memory: takes nothing after the colon"))),
-            "postgres" | "postgresql" | "nats" | "redis" | "s3" | "file" | "http" | "https" => {
+            "nats" | "redis" | "s3" | "file" | "http" | "https" => {
                 Err(Error::new(ErrorKind::Unsupported, format!("{scheme}: stores are not part of this version"))
-                    .with_next("use a folder, sqlite:FILE or memory:"))
+                    .with_next("use a folder, sqlite:FILE, memory: or postgres://USER@HOST/DATABASE"))
             }
             other => Err(Error::invalid(format!("{url:?}: there is no scheme {other:?}"))
-                .with_next("use a folder, sqlite:FILE or memory:")),
+                .with_next("use a folder, sqlite:FILE, memory: or postgres://USER@HOST/DATABASE")),
         }
     }
 }
@@ -169,6 +212,8 @@ mod tests {
         for bad in ["", "sqlite:", "memory:x", "sqlite:a.db?x=1", "foo:bar"] {
             assert_eq!(Place::parse(bad).expect_err(bad).kind(), ErrorKind::Invalid, "{bad}");
         }
-        assert_eq!(Place::parse("postgres://x/y").expect_err("later").kind(), ErrorKind::Unsupported);
+        assert_eq!(Place::parse("nats://x/y").expect_err("later").kind(), ErrorKind::Unsupported);
+        let secret = Place::parse("postgres://u:s3cret@x/y?pool=4").expect("a server");
+        assert!(!format!("{secret:?}").contains("s3cret"));
     }
 }

@@ -121,7 +121,7 @@ impl Pond {
 }
 
 /// Every domain's declarations. They are made when a pond is opened, so that raw commits can never get there first.
-fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
+pub(crate) fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
     // One line a domain.
     let declared: &[&[millpond_core::Collection]] = &[
         &[millpond_core::LEASES],

@@ -40,6 +40,9 @@ pub enum StoreCommand {
         #[arg(long, value_name = "AGE", value_parser = input::duration, default_value = "7d")]
         older_than: Duration,
     },
+    /// Make the tables, every domain's included, or bring them up to date; a database role without the right to change
+    /// tables can use the store afterwards
+    Migrate,
     /// List collections
     Collections,
     /// Declare a collection's fields, so that they can be asked; declarations only grow
@@ -52,12 +55,19 @@ pub enum StoreCommand {
 
 /// Runs one.
 pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
+    if matches!(command, StoreCommand::Migrate) {
+        ctx.options(true)?.migrate(ctx.place()).await?;
+        ctx.out.say("the tables are up to date", &json!({ "migrated": true }))?;
+        return Ok(Exit::Ok);
+    }
     let pond = match &command {
         StoreCommand::Declare { .. } => ctx.open().await?,
         _ => ctx.existing().await?,
     };
     let store = pond.store();
     match command {
+        // Answered above, without opening a namespace.
+        StoreCommand::Migrate => {}
         StoreCommand::Declare { declaration } => {
             let spec = declared(&input::json(&declaration)?)?;
             store.declare(std::slice::from_ref(&spec)).await?;
