@@ -37,8 +37,17 @@ pub(crate) enum Location {
     Memory,
 }
 
+/// Whether a commit waits until the disk has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Synchronous {
+    /// It does.
+    Full,
+    /// It does not: a cache that is made again after a power cut, or no file at all.
+    Off,
+}
+
 /// Opens one connection with the settings that its promises need.
-pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) -> Result<Connection> {
+pub(crate) fn connect(location: &Location, create: bool, synchronous: Synchronous, counters: &Counters) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = match location {
         Location::Memory => Connection::open_in_memory().map_err(sql("open"))?,
@@ -53,8 +62,8 @@ pub(crate) fn connect(location: &Location, create: bool, counters: &Counters) ->
     let pragma = |name: &str, value: &str| connection.pragma_update(None, name, value).map_err(sql("open"));
     if matches!(location, Location::File(_)) {
         crate::schema::format(&connection)?;
+        pragma("synchronous", if matches!(synchronous, Synchronous::Full) { "FULL" } else { "OFF" })?;
         use_wal(&connection)?;
-        pragma("synchronous", "FULL")?;
         pragma("wal_autocheckpoint", &WAL_PAGES.to_string())?;
     }
     // Plans must not depend on bound values: otherwise SQLite compiles a statement anew for each new value of `ns`.
@@ -198,7 +207,7 @@ impl Readers {
     }
 
     fn open(&self, counters: &Counters) -> Result<Connection> {
-        let connection = connect(&Location::File(self.path.clone()), false, counters)?;
+        let connection = connect(&Location::File(self.path.clone()), false, Synchronous::Full, counters)?;
         connection.pragma_update(None, "query_only", "ON").map_err(sql("open"))?;
         Ok(connection)
     }

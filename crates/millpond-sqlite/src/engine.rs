@@ -1,5 +1,7 @@
 //! The engine: one writer, a pool of readers, and the calls that go to them.
 
+mod replica;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +15,9 @@ use millpond_core::{
 };
 use rusqlite::Connection;
 
+pub use self::replica::{Replica, ReplicaWrite, Tail, Verdict};
 use crate::catalog::Schemas;
-use crate::connect::{Counters, Location, Readers, closed, connect};
+use crate::connect::{Counters, Location, Readers, Synchronous, closed, connect};
 use crate::errors::{sql, undecided, unknown};
 use crate::held::Held;
 use crate::hint::Hints;
@@ -106,7 +109,7 @@ impl SqliteEngine {
                     .map_err(|e| Error::unavailable(format!("cannot make the folder {}", folder.display())).with_source(e))?;
             }
         }
-        Self::start(Location::File(path), options)
+        Self::start(Location::File(path), options.host, options.create, Synchronous::Full)
     }
 
     /// A store in memory. It is gone with its last clone.
@@ -114,12 +117,12 @@ impl SqliteEngine {
     /// # Errors
     /// What SQLite fails with.
     pub async fn memory(options: SqliteOptions) -> Result<Self> {
-        Self::start(Location::Memory, options)
+        Self::start(Location::Memory, options.host, true, Synchronous::Off)
     }
 
-    fn start(location: Location, options: SqliteOptions) -> Result<Self> {
+    fn start(location: Location, host: Arc<dyn Host>, create: bool, synchronous: Synchronous) -> Result<Self> {
         let counters = Counters::default();
-        let mut writer = connect(&location, options.create, &counters)?;
+        let mut writer = connect(&location, create, synchronous, &counters)?;
         schema::migrate(&mut writer)?;
         let readers = match &location {
             Location::File(path) => Some(Readers::new(path)),
@@ -127,7 +130,7 @@ impl SqliteEngine {
         };
         let inner = Inner {
             location,
-            host: options.host,
+            host,
             writer: Mutex::new(Some(writer)),
             readers,
             schemas: Schemas::default(),
@@ -192,6 +195,10 @@ impl Inner {
         drop(guard);
         self.hints.committed();
         Ok(value)
+    }
+
+    fn readers(&self) -> Result<&Readers> {
+        self.readers.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "a store in memory has one connection only"))
     }
 
     /// Runs reads on one snapshot.
@@ -282,7 +289,7 @@ impl Inner {
     }
 
     fn start_watching(&self) -> Result<()> {
-        self.hints.watch(|| connect(&self.location, false, &self.counters))
+        self.hints.watch(|| connect(&self.location, false, Synchronous::Full, &self.counters))
     }
 }
 

@@ -28,4 +28,4 @@ mod schema;
 mod table;
 mod transaction;
 
-pub use engine::{SqliteEngine, SqliteOptions, SqliteStats};
+pub use engine::{Replica, ReplicaWrite, SqliteEngine, SqliteOptions, SqliteStats, Tail, Verdict};

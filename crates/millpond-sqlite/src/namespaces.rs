@@ -128,18 +128,27 @@ pub(crate) fn list(connection: &Connection) -> Result<Vec<NamespaceInfo>> {
     rows.map(|r| r.map(|r| r.info()).map_err(sql("namespaces"))).collect()
 }
 
-/// Makes a namespace.
+/// Makes a namespace, with a store id of its own.
 pub(crate) fn create(transaction: &Connection, namespace: &Namespace, host: &dyn Host) -> Result<NamespaceInfo> {
+    create_as(transaction, namespace, &millpond_core::uuid_v7(host).to_string(), host.now())
+}
+
+/// Makes a namespace under an identity that was given to it.
+pub(crate) fn create_as(
+    transaction: &Connection,
+    namespace: &Namespace,
+    store_id: &str,
+    created_at: Timestamp,
+) -> Result<NamespaceInfo> {
     if find(transaction, namespace)?.is_some() {
         return Err(Error::conflict(format!("namespace {:?} exists already", namespace.as_str())));
     }
-    let store_id = millpond_core::uuid_v7(host).to_string();
     // AUTOINCREMENT: a number is never given out twice, so a row found under one belongs to this very namespace.
     transaction
         .execute(
             "INSERT INTO namespaces (name, store_id, status, position, time, created_at, receipts_floor, purged_position, \
              trimmed_position, catalog, has_tombstones) VALUES (?1, ?2, 'open', 0, 0, ?3, 0, 0, 0, 0, 0)",
-            params![namespace.as_str(), store_id, host.now().as_micros()],
+            params![namespace.as_str(), store_id, created_at.as_micros()],
         )
         .map_err(sql("namespaces.create"))?;
     let row = namespace_row(transaction, namespace)?;

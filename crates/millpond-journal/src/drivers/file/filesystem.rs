@@ -1,0 +1,81 @@
+//! What kind of file system a folder is on: some cannot keep what this driver promises.
+
+use std::fmt;
+use std::path::Path;
+
+use millpond_core::Result;
+
+/// As far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileSystem {
+    /// A disk of this machine, or nothing that is known to be worse.
+    Local,
+    /// Memory: gone with the machine's power.
+    Memory(&'static str),
+    /// Somewhere else: locks and flushes are another machine's word.
+    Network(&'static str),
+}
+
+impl fmt::Display for FileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Memory(name) | Self::Network(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The numbers by which Linux names them.
+const KNOWN: [(u32, FileSystem); 16] = [
+    (0x0102_1994, FileSystem::Memory("tmpfs")),
+    (0x8584_58f6, FileSystem::Memory("ramfs")),
+    (0x0000_6969, FileSystem::Network("nfs")),
+    (0x0000_517b, FileSystem::Network("smb")),
+    (0xff53_4d42, FileSystem::Network("cifs")),
+    (0xfe53_4d42, FileSystem::Network("smb2")),
+    (0x0102_1997, FileSystem::Network("9p")),
+    (0x6573_5546, FileSystem::Network("fuse, which may be sshfs")),
+    (0x6a65_6a63, FileSystem::Network("virtiofs")),
+    (0x5346_414f, FileSystem::Network("afs")),
+    (0x00c3_6400, FileSystem::Network("ceph")),
+    (0x7375_7245, FileSystem::Network("coda")),
+    (0x0bd0_0bd0, FileSystem::Network("lustre")),
+    (0x4750_4653, FileSystem::Network("gpfs")),
+    (0x7461_636f, FileSystem::Network("ocfs2")),
+    (0x0116_1970, FileSystem::Network("gfs2")),
+];
+
+impl FileSystem {
+    fn named(number: u32) -> Self {
+        KNOWN.iter().find(|(known, _)| *known == number).map_or(Self::Local, |(_, kind)| *kind)
+    }
+
+    /// What a folder is on.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of(folder: &Path) -> Result<Self> {
+        let found = rustix::fs::statfs(folder).map_err(|e| super::failed("look at", folder)(e.into()))?;
+        // The field's width and sign differ between machines; the numbers have 32 bits.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast)]
+        Ok(Self::named(found.f_type as u32))
+    }
+
+    /// Other systems are not asked.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn of(_: &Path) -> Result<Self> {
+        Ok(Self::Local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_file_systems_are_told_apart() {
+        assert_eq!(FileSystem::named(0x6969), FileSystem::Network("nfs"));
+        assert_eq!(FileSystem::named(0x0102_1994), FileSystem::Memory("tmpfs"));
+        assert_eq!(FileSystem::named(0xef53), FileSystem::Local);
+        let here = FileSystem::of(Path::new("/proc")).unwrap();
+        assert_eq!(here, FileSystem::Local);
+    }
+}

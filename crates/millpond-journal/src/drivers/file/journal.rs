@@ -1,0 +1,385 @@
+//! One journal in a folder.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millpond_core::{Error, ErrorKind, Result};
+
+use super::folder::{failed, hop, make_folder, sync_folder};
+use super::locks::{Attempt, Lock, removed};
+use super::mark::Mark;
+use super::{recover, segments, snapshots};
+use crate::journal::{After, Append, Exclusive, Journal, Limit, lost};
+
+/// How often a waiting reader looks at the mark.
+const LOOK: Duration = Duration::from_millis(2);
+/// The largest entry.
+const ENTRY_BYTES: usize = 64 << 20;
+
+/// See the module of the driver.
+#[derive(Debug)]
+pub(super) struct FileJournal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    segment_bytes: u64,
+    /// Set while this handle holds the lock over several calls.
+    held: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The file of the mark. Once it is open, the journal was there; and the mark was brought up to date.
+    mark: Option<File>,
+    /// The segment that is open, by its first entry.
+    segment: Option<(u64, Arc<File>)>,
+    /// The last entry that was read or written here: where to go on.
+    cursor: Option<Mark>,
+    /// A flush failed: what the disk holds is unknown, so nothing is written by this handle any more.
+    broken: bool,
+}
+
+impl FileJournal {
+    pub(super) fn new(folder: PathBuf, segment_bytes: u64) -> Self {
+        let held = AtomicBool::new(false);
+        Self(Arc::new(Inner { folder, segment_bytes, held, state: Mutex::default() }))
+    }
+}
+
+/// The lock over several calls.
+struct Held {
+    inner: Arc<Inner>,
+    _lock: Lock,
+}
+
+impl Exclusive for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.inner.held.store(false, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Journal for FileJournal {
+    async fn append(&self, after: u64, entry: Bytes) -> Result<Append> {
+        let inner = Arc::clone(&self.0);
+        hop(move || inner.append(after, &entry)).await
+    }
+
+    async fn read(&self, after: u64, limit: Limit) -> Result<After> {
+        // Nothing new, as mostly: two calls of the system, less than a hop to another thread.
+        if self.0.at_tail(after)? {
+            return Ok(After::Entries(Vec::new()));
+        }
+        let inner = Arc::clone(&self.0);
+        hop(move || inner.read(after, limit)).await
+    }
+
+    async fn changed(&self, after: u64) {
+        while matches!(self.0.state().at(), Ok(Some(mark)) if mark.number <= after) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn max_entry_bytes(&self) -> usize {
+        ENTRY_BYTES
+    }
+
+    async fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>> {
+        let inner = Arc::clone(&self.0);
+        let lock = match Lock::attempt(&inner.folder)? {
+            Attempt::Taken(lock) => Some(lock),
+            Attempt::Missing => None,
+            Attempt::Busy => {
+                let folder = inner.folder.clone();
+                hop(move || Lock::wait(&folder)).await?
+            }
+        };
+        let Some(lock) = lock else {
+            // Never written: the first append makes the folder.
+            return if inner.was_there() { Err(removed(&inner.folder)) } else { Ok(None) };
+        };
+        inner.held.store(true, Ordering::SeqCst);
+        Ok(Some(Box::new(Held { inner, _lock: lock })))
+    }
+
+    async fn put_snapshot(&self, upto: u64, file: &Path) -> Result<()> {
+        let (inner, file) = (Arc::clone(&self.0), file.to_owned());
+        hop(move || snapshots::put(&inner.folder, upto, &file)).await
+    }
+
+    async fn get_snapshot(&self, file: &Path) -> Result<Option<u64>> {
+        let (inner, file) = (Arc::clone(&self.0), file.to_owned());
+        hop(move || snapshots::get(&inner.folder, &file)).await
+    }
+
+    async fn trim(&self, upto: u64) -> Result<()> {
+        let inner = Arc::clone(&self.0);
+        hop(move || inner.trim(upto)).await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        let inner = Arc::clone(&self.0);
+        hop(move || {
+            let first = segments::list(&inner.folder)?.into_iter().map(|s| segments::path(&inner.folder, s));
+            first.map(|p| std::fs::metadata(&p).map(|m| m.len()).map_err(failed("look at", &p))).sum()
+        })
+        .await
+    }
+}
+
+impl State {
+    /// The mark, if the journal is open here.
+    fn at(&self) -> Result<Option<Mark>> {
+        let Some(file) = &self.mark else { return Ok(None) };
+        Mark::read(file).map_err(|e| Error::unavailable("cannot read the journal's mark").with_source(e))
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn was_there(&self) -> bool {
+        self.state().mark.is_some()
+    }
+
+    /// Whether `after` is the last entry. False when that cannot be said at once.
+    fn at_tail(&self, after: u64) -> Result<bool> {
+        let state = self.state();
+        match state.at()? {
+            Some(mark) if mark.number == after => self.holds(&mark).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Refuses a segment that is shorter than what was flushed into it.
+    fn holds(&self, mark: &Mark) -> Result<()> {
+        let path = segments::path(&self.folder, mark.segment);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.len() >= mark.end => Ok(()),
+            Ok(_) => Err(lost(mark.number, mark.number.saturating_sub(1))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && mark.number == 0 => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !self.folder.exists() => Err(removed(&self.folder)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(lost(mark.number, mark.segment.saturating_sub(1)).with("file", path.display()))
+            }
+            Err(e) => Err(failed("look at", &path)(e)),
+        }
+    }
+
+    /// Runs something under the lock; `None` when the journal's folder does not exist.
+    fn locked<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<Option<T>> {
+        let _lock = if self.held.load(Ordering::SeqCst) {
+            None
+        } else {
+            match Lock::wait(&self.folder)? {
+                Some(lock) => Some(lock),
+                None if self.was_there() => return Err(removed(&self.folder)),
+                None => return Ok(None),
+            }
+        };
+        work(&mut self.state()).map(Some)
+    }
+
+    /// The mark under the lock, brought up to date.
+    fn current_mark(&self, state: &mut State) -> Result<Mark> {
+        let first = state.mark.is_none();
+        if first {
+            let path = self.folder.join("tail");
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+            state.mark = Some(file.map_err(failed("open", &path))?);
+        }
+        let mark = state.at()?;
+        if let (false, Some(mark)) = (first, mark) {
+            let file = self.segment(state, mark.segment)?;
+            let size = match &file {
+                Some(file) => file.metadata().map_err(failed("look at", &self.folder))?,
+                None if mark.number == 0 => return Ok(mark),
+                None => return Err(lost(mark.number, mark.segment.saturating_sub(1))),
+            };
+            let next = segments::path(&self.folder, mark.number + 1);
+            if size.nlink() > 0 && size.len() == mark.end && (mark.segment == mark.number + 1 || !next.exists()) {
+                return Ok(mark);
+            }
+        }
+        let end = recover::end_of(&self.folder, mark)?;
+        let end = end.unwrap_or(Mark { number: 0, segment: 1, start: 0, end: 0 });
+        state.segment = None;
+        if let Some(file) = &state.mark {
+            end.write(file).map_err(failed("write", &self.folder))?;
+        }
+        Ok(end)
+    }
+
+    /// The open file of a segment; `None` when there is no such file.
+    fn segment(&self, state: &mut State, first: u64) -> Result<Option<Arc<File>>> {
+        if let Some((open, file)) = &state.segment
+            && *open == first
+        {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let path = segments::path(&self.folder, first);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => {
+                let file = Arc::new(file);
+                state.segment = Some((first, Arc::clone(&file)));
+                Ok(Some(file))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("open", &path)(e)),
+        }
+    }
+
+    fn append(&self, after: u64, entry: &[u8]) -> Result<Append> {
+        if after == 0 && !self.was_there() {
+            make_folder(&self.folder)?;
+        }
+        self.locked(|state| self.append_locked(state, after, entry))?.ok_or_else(|| removed(&self.folder))
+    }
+
+    fn append_locked(&self, state: &mut State, after: u64, entry: &[u8]) -> Result<Append> {
+        if state.broken {
+            return Err(Error::unavailable("an earlier flush of the journal failed, so this handle writes nothing more")
+                .with_next("check the disk, then open the store again"));
+        }
+        let mark = self.current_mark(state)?;
+        if mark.number > after {
+            return Ok(Append::Overtaken);
+        }
+        if mark.number < after {
+            return Err(lost(after, mark.number));
+        }
+        let full = mark.end >= self.segment_bytes;
+        let (segment, start) = if full { (after + 1, 0) } else { (mark.segment, mark.end) };
+        let file = match self.segment(state, segment)? {
+            Some(file) => file,
+            None => self.begin_segment(state, segment)?,
+        };
+        let mut line = Vec::with_capacity(entry.len() + 1);
+        line.extend_from_slice(entry);
+        line.push(b'\n');
+        let written = file.write_all_at(&line, start).and_then(|()| file.sync_data());
+        let written = written.map_err(failed("write", &segments::path(&self.folder, segment)));
+        let written = written.and_then(|()| if start == 0 { sync_folder(&self.folder) } else { Ok(()) });
+        if let Err(error) = written {
+            return Err(self.after_failed_flush(state, &file, start, error));
+        }
+        let mark = Mark { number: after + 1, segment, start, end: start + line.len() as u64 };
+        if let Some(file) = &state.mark {
+            mark.write(file).map_err(|e| unknown(failed("write", &self.folder)(e)))?;
+        }
+        state.cursor = Some(mark);
+        Ok(Append::Written)
+    }
+
+    fn begin_segment(&self, state: &mut State, first: u64) -> Result<Arc<File>> {
+        let path = segments::path(&self.folder, first);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(failed("make", &path))?;
+        let file = Arc::new(file);
+        state.segment = Some((first, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// A flush that failed once may succeed when it is asked again, without having written anything: so the line goes,
+    /// and this handle writes no more.
+    fn after_failed_flush(&self, state: &mut State, file: &File, start: u64, error: Error) -> Error {
+        state.broken = true;
+        if let Err(cut) = file.set_len(start) {
+            tracing::error!(%cut, folder = %self.folder.display(), "an entry that may not be durable could not be taken back");
+        }
+        unknown(error)
+    }
+
+    fn read(&self, after: u64, limit: Limit) -> Result<After> {
+        let known = self.state().at()?;
+        let mark = match known {
+            Some(mark) => Some(mark),
+            // Not opened here yet, or the mark is damaged.
+            None => self.locked(|state| self.current_mark(state))?,
+        };
+        let Some(mark) = mark else {
+            return if after == 0 { Ok(After::Entries(Vec::new())) } else { Err(removed(&self.folder)) };
+        };
+        self.holds(&mark)?;
+        if mark.number < after {
+            return Err(lost(after, mark.number));
+        }
+        if mark.number == after {
+            return Ok(After::Entries(Vec::new()));
+        }
+        self.read_upto(mark, after, limit)
+    }
+
+    fn read_upto(&self, mark: Mark, after: u64, limit: Limit) -> Result<After> {
+        let Some((segment, offset)) = self.locate(&mark, after)? else { return Ok(After::Trimmed) };
+        let path = segments::path(&self.folder, segment);
+        let Some(file) = self.segment(&mut self.state(), segment)? else { return Ok(After::Trimmed) };
+        let size = file.metadata().map_err(failed("look at", &path))?.len();
+        let end = if segment == mark.segment { mark.end } else { size };
+        let page = segments::page(&file, &path, offset, end, after + 1, limit)?;
+        if let Some(last) = page.entries.last() {
+            let cursor = Mark { number: last.number, segment, start: page.start, end: page.end };
+            self.state().cursor = Some(cursor);
+        }
+        Ok(After::Entries(page.entries))
+    }
+
+    /// Where the entry after `after` begins. `None` when it was trimmed.
+    fn locate(&self, mark: &Mark, after: u64) -> Result<Option<(u64, u64)>> {
+        let known = [self.state().cursor, Some(*mark)].into_iter().flatten();
+        for known in known {
+            if known.number == after + 1 {
+                return Ok(Some((known.segment, known.start)));
+            }
+        }
+        let cursor = self.state().cursor.filter(|c| c.number == after);
+        if let Some(cursor) = cursor {
+            // The next entry begins a segment when the one it would follow is full.
+            let begins = segments::path(&self.folder, after + 1).exists();
+            return Ok(Some(if begins { (after + 1, 0) } else { (cursor.segment, cursor.end) }));
+        }
+        let Some(segment) = segments::list(&self.folder)?.into_iter().rev().find(|first| *first <= after + 1) else {
+            return Ok(None);
+        };
+        let path = segments::path(&self.folder, segment);
+        let Some(file) = self.segment(&mut self.state(), segment)? else { return Ok(None) };
+        let size = file.metadata().map_err(failed("look at", &path))?.len();
+        let offset = segments::skip(&file, &path, 0, size, after + 1 - segment)?;
+        let offset = offset.ok_or_else(|| Error::corrupt(format!("entry {} is missing in {}", after + 1, path.display())))?;
+        Ok(Some((segment, offset)))
+    }
+
+    fn trim(&self, upto: u64) -> Result<()> {
+        self.locked(|_| {
+            let list = segments::list(&self.folder)?;
+            // A segment goes when the next one begins at or before the first entry that is kept.
+            for pair in list.windows(2) {
+                if let [first, next] = pair
+                    && *next <= upto + 1
+                {
+                    let path = segments::path(&self.folder, *first);
+                    std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+                }
+            }
+            sync_folder(&self.folder)
+        })?;
+        Ok(())
+    }
+}
+
+fn unknown(error: Error) -> Error {
+    Error::new(ErrorKind::UnknownOutcome, "the disk reported an error while an entry was being made durable")
+        .with_source(error.to_string())
+        .with_next("check the disk, open the store again, and send the same commit again under its id")
+}

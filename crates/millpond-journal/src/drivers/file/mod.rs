@@ -1,0 +1,143 @@
+//! Journals in a folder: lines of JSON, one lock file, flushed before they are answered.
+//!
+//! ```text
+//!   DIR/millpond.json                         what this folder is
+//!   DIR/journals/<name>/lock                  held by whoever plans and appends
+//!   DIR/journals/<name>/00000000000000000001.jsonl …   segments, named after their first entry
+//!   DIR/journals/<name>/tail                  up to where the segments are flushed
+//!   DIR/journals/<name>/snapshot-….db         everything up to an entry
+//!   DIR/cache/                                replicas; may be deleted when nobody runs
+//! ```
+//!
+//! Several processes of one machine may use one folder. Readers take no lock: they read up to the mark in `tail`, which
+//! a writer moves after its flush and before its answer.
+
+mod filesystem;
+mod folder;
+mod journal;
+mod locks;
+mod mark;
+mod recover;
+mod segments;
+mod snapshots;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use millpond_core::{Durability, Error, ErrorKind, Result};
+
+use self::filesystem::FileSystem;
+use self::folder::{failed, hop, make_folder, remove_folder};
+use self::journal::FileJournal;
+use crate::journal::{Journal, Journals, PlaceInfo};
+
+/// The format of the folder that this program writes.
+const FORMAT: u32 = 1;
+/// Bytes after which a new segment is begun.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// How to open a folder.
+#[derive(Debug, Clone)]
+pub struct FileOptions {
+    /// Whether a folder that is no store yet becomes one.
+    pub create: bool,
+    /// Whether a network file system is taken, whose locks and flushes may not be what they should be.
+    pub network: bool,
+    /// Bytes after which a new segment is begun.
+    pub segment_bytes: u64,
+}
+
+impl Default for FileOptions {
+    fn default() -> Self {
+        Self { create: true, network: false, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// A folder of journals.
+#[derive(Debug)]
+pub struct FileJournals {
+    folder: PathBuf,
+    cache: PathBuf,
+    options: FileOptions,
+    file_system: FileSystem,
+}
+
+impl FileJournals {
+    /// Opens a folder, and makes it if the options say so.
+    ///
+    /// # Errors
+    /// `NotFound` when it is no store and is not to become one, `Unsupported` on a network file system or for a newer
+    /// format, `Unavailable` when it cannot be used.
+    pub fn open(folder: impl Into<PathBuf>, options: FileOptions) -> Result<Self> {
+        let folder = folder.into();
+        let mark = folder.join("millpond.json");
+        if !mark.exists() {
+            if !options.create {
+                return Err(Error::not_found(format!("there is no store in {}", folder.display())));
+            }
+            make_folder(&folder.join("journals"))?;
+            make_folder(&folder)?;
+            folder::write_whole(&mark, format!("{{\"millpond\":\"file\",\"format\":{FORMAT}}}\n").as_bytes())?;
+        }
+        check_format(&mark)?;
+        let file_system = FileSystem::of(&folder)?;
+        if let FileSystem::Network(name) = file_system
+            && !options.network
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} is on {name}: its locks and flushes may not hold between machines", folder.display()),
+            )
+            .with_next("use a local disk, or say network=allow if you know that they do"));
+        }
+        Ok(Self { cache: folder.join("cache"), folder, options, file_system })
+    }
+
+    fn folder_of(&self, name: &str) -> PathBuf {
+        self.folder.join("journals").join(name)
+    }
+}
+
+fn check_format(path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path).map_err(failed("read", path))?;
+    let found: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|e| Error::corrupt(format!("{} does not read back", path.display())).with_source(e))?;
+    match (found["millpond"].as_str(), found["format"].as_u64()) {
+        (Some("file"), Some(format)) if format <= u64::from(FORMAT) => Ok(()),
+        (Some("file"), format) => {
+            Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format:?}; this program knows {FORMAT}"))
+                .with_next("use a newer millpond"))
+        }
+        _ => Err(Error::invalid(format!("{} is not of a store in files", path.display())).with_next("give another folder")),
+    }
+}
+
+#[async_trait]
+impl Journals for FileJournals {
+    fn info(&self) -> PlaceInfo {
+        let durability = match self.file_system {
+            FileSystem::Memory(_) => Durability::ProcessCrash,
+            FileSystem::Local | FileSystem::Network(_) => Durability::PowerLoss,
+        };
+        PlaceInfo {
+            kind: "file",
+            location: self.folder.display().to_string(),
+            durability,
+            facts: vec![("format", FORMAT.to_string()), ("file_system", self.file_system.to_string())],
+        }
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
+        Ok(Arc::new(FileJournal::new(self.folder_of(name), self.options.segment_bytes)))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let folder = self.folder_of(name);
+        hop(move || remove_folder(&folder)).await
+    }
+
+    fn cache(&self) -> Option<&Path> {
+        Some(&self.cache)
+    }
+}

@@ -1,0 +1,4 @@
+//! The places a journal can be in, a file or folder each.
+
+#[cfg(feature = "file")]
+pub mod file;

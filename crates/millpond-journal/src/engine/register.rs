@@ -1,0 +1,129 @@
+//! The register: a journal of its own that says which namespaces there are.
+//!
+//! A namespace's journal is named after its name and store id, so that one that was deleted and made again is another
+//! journal. The register is small and kept in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_core::{Error, Host, Namespace, Result, uuid_v7};
+use millpond_sqlite::Tail;
+use tokio::sync::Mutex;
+
+use super::append::append_all;
+use crate::entry::{Change, Entry, Named, Other, Parts, Signature, encode};
+use crate::journal::{After, Append, Journal, Limit};
+
+/// The register's own journal.
+pub(crate) const NAME: &str = "namespaces";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Register {
+    journal: Arc<dyn Journal>,
+    host: Arc<dyn Host>,
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tail: Tail,
+    parts: Parts,
+    names: BTreeMap<String, Named>,
+}
+
+impl Register {
+    pub(crate) fn new(journal: Arc<dyn Journal>, host: Arc<dyn Host>, patience: Duration) -> Self {
+        Self { journal, host, patience, state: Mutex::default() }
+    }
+
+    /// Everything that is registered, by name.
+    pub(crate) async fn list(&self) -> Result<Vec<Named>> {
+        let mut state = self.state.lock().await;
+        self.catch_up(&mut state).await?;
+        Ok(state.names.values().cloned().collect())
+    }
+
+    /// Who has a name.
+    pub(crate) async fn find(&self, namespace: &Namespace) -> Result<Option<Named>> {
+        let mut state = self.state.lock().await;
+        self.catch_up(&mut state).await?;
+        Ok(state.names.get(namespace.as_str()).cloned())
+    }
+
+    /// Gives a name to a namespace. False when another has it.
+    pub(crate) async fn add(&self, named: &Named) -> Result<bool> {
+        self.change(|names| match names.get(&named.name) {
+            // This very one, when an answer was lost.
+            Some(found) => Err(found.store_id == named.store_id),
+            None => Ok(Other::Register(named.clone())),
+        })
+        .await
+    }
+
+    /// Takes a name back. False when it belongs to another namespace, or to none.
+    pub(crate) async fn remove(&self, named: &Named) -> Result<bool> {
+        self.change(|names| match names.get(&named.name) {
+            Some(found) if found.store_id == named.store_id => {
+                Ok(Other::Unregister { name: named.name.clone(), store_id: named.store_id.clone() })
+            }
+            _ => Err(false),
+        })
+        .await
+    }
+
+    /// Appends what `decide` makes of the names, or answers what it answers.
+    async fn change(&self, decide: impl Fn(&BTreeMap<String, Named>) -> Result<Other, bool> + Send) -> Result<bool> {
+        let mut state = self.state.lock().await;
+        loop {
+            self.catch_up(&mut state).await?;
+            let change = match decide(&state.names) {
+                Ok(change) => change,
+                Err(answer) => return Ok(answer),
+            };
+            let id = uuid_v7(&*self.host).simple().to_string();
+            let signature = Signature { by: "register".to_owned(), id };
+            let (entries, _) = encode(&state.tail, &signature, &change.text()?, self.journal.max_entry_bytes())?;
+            let sent = append_all(Arc::clone(&self.journal), state.tail.number, entries, signature, self.patience).await?;
+            if sent == Append::Written {
+                self.catch_up(&mut state).await?;
+                return Ok(true);
+            }
+        }
+    }
+
+    async fn catch_up(&self, state: &mut State) -> Result<()> {
+        loop {
+            let After::Entries(entries) = self.journal.read(state.tail.number, Limit::default()).await? else {
+                return Err(Error::corrupt("the register of namespaces was trimmed, which never happens to it")
+                    .with_next("restore its journal from a copy"));
+            };
+            if entries.is_empty() {
+                return Ok(());
+            }
+            for stored in entries {
+                let entry = Entry::read(stored.number, &stored.bytes).and_then(|e| e.follow(&state.tail).map(|()| e));
+                let entry = entry.map_err(|e| e.with("journal", NAME))?;
+                state.tail = entry.tail();
+                if let Some(whole) = state.parts.take(entry) {
+                    apply(&mut state.names, Change::read(&whole.text)?)?;
+                }
+            }
+        }
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, Named>, change: Change) -> Result<()> {
+    match change {
+        Change::Other(Other::Register(named)) => drop(names.insert(named.name.clone(), named)),
+        Change::Other(Other::Unregister { name, store_id }) => {
+            if names.get(&name).is_some_and(|n| n.store_id == store_id) {
+                names.remove(&name);
+            }
+        }
+        _ => return Err(Error::corrupt("the register of namespaces holds an entry that is not its own")),
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! One namespace as this process holds it: its journal, its replica, and the thread that writes the replica.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use millpond_core::{Engine as _, Error, ErrorKind, Host, Namespace, NamespaceInfo, Position, Result, uuid_v7};
+use millpond_sqlite::{Replica, SqliteEngine};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use super::cache::Slot;
+use super::freshness::Freshness;
+use super::pacing::Pacing;
+use super::stats::Counters;
+use super::writer::{Operation, Writer};
+use crate::entry::Parts;
+use crate::journal::{After, Journal, Limit, Stored};
+
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// Bound to the store id.
+    namespace: Namespace,
+    journal: Arc<dyn Journal>,
+    replica: Replica,
+    freshness: Freshness,
+    seen: Arc<watch::Sender<u64>>,
+    jobs: Sender<Job>,
+    /// Held until the replica is closed.
+    _slot: Arc<Slot>,
+}
+
+/// What a space is opened with.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) io: Handle,
+    pub(crate) patience: Duration,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Space {
+    /// Opens a namespace's replica, without reading the journal.
+    pub(crate) fn open(
+        namespace: Namespace,
+        store_id: &str,
+        journal: Arc<dyn Journal>,
+        cache: &Path,
+        with: Setting,
+    ) -> Result<Self> {
+        let slot = Arc::new(Slot::take(cache, store_id)?);
+        let replica = open_replica(&slot, &with.host)?;
+        let tail = replica.tail()?;
+        let seen = Arc::new(watch::Sender::new(tail.number));
+        let writer = Writer {
+            journal: Arc::clone(&journal),
+            replica: replica.clone(),
+            namespace: namespace.clone(),
+            me: uuid_v7(&*with.host).simple().to_string().split_off(20),
+            host: with.host,
+            io: with.io,
+            patience: with.patience,
+            counters: with.counters,
+            tail,
+            parts: Parts::default(),
+            pacing: Pacing::default(),
+            seen: Arc::clone(&seen),
+            _slot: Arc::clone(&slot),
+        };
+        let jobs = start(writer)?;
+        Ok(Self { namespace, journal, replica, freshness: Freshness::default(), seen, jobs, _slot: slot })
+    }
+
+    /// The namespace, bound to its store id.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The rows, for reading. As fresh as the last [`Space::freshen`].
+    pub(crate) fn rows(&self) -> &SqliteEngine {
+        self.replica.engine()
+    }
+
+    /// Runs something on the writer's thread.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |writer| {
+            // A caller that went away does not want to know.
+            let _ = answer.send(work(writer));
+        });
+        self.jobs.send(job).map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Runs an operation: decided on the newest state, appended, applied.
+    pub(crate) async fn write<O>(&self, mut operation: O) -> Result<O::Output>
+    where
+        O: Operation + Send + 'static,
+        O::Output: Send + 'static,
+    {
+        self.run(move |writer| writer.write(&mut operation)).await
+    }
+
+    /// Brings the replica to the journal's tail: one round trip, which also brings what is missing.
+    pub(crate) async fn freshen(&self) -> Result<()> {
+        if self.freshness.verification_is_due() {
+            self.run(|writer| writer.verify()).await?;
+        }
+        let after = *self.seen.borrow();
+        match self.journal.read(after, Limit::default()).await? {
+            After::Entries(entries) if entries.is_empty() => Ok(()),
+            After::Entries(entries) => self.take_in(entries).await,
+            After::Trimmed => self.run(|writer| writer.catch_up(None)).await,
+        }
+    }
+
+    async fn take_in(&self, entries: Vec<Stored>) -> Result<()> {
+        // A full page may not be everything.
+        let more = entries.len() >= Limit::default().entries
+            || entries.iter().map(|e| e.bytes.len()).sum::<usize>() >= Limit::default().bytes;
+        self.run(move |writer| {
+            writer.catch_up(Some(entries))?;
+            if more { writer.catch_up(None) } else { Ok(()) }
+        })
+        .await
+    }
+
+    /// What is known about the namespace; `None` once it was deleted.
+    pub(crate) async fn info(&self) -> Result<Option<NamespaceInfo>> {
+        self.freshen().await?;
+        self.rows().namespace(&self.namespace).await
+    }
+
+    /// Returns when something may have been committed after a position.
+    pub(crate) async fn changed(&self, after: Position) {
+        let mut seen = self.seen.subscribe();
+        loop {
+            match self.rows().namespace(&self.namespace).await {
+                Ok(Some(info)) if info.position <= after => {}
+                _ => return,
+            }
+            let number = *seen.borrow_and_update();
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() { return },
+                () = self.journal.changed(number) => return,
+            }
+        }
+    }
+
+    /// Checks the replica's rows, and that the journal still holds the entry it stands at.
+    pub(crate) async fn check(&self) -> Result<Vec<String>> {
+        self.freshen().await?;
+        let mut findings = Vec::new();
+        if let Err(error) = self.run(|writer| writer.verify()).await {
+            findings.push(error.to_string());
+        }
+        findings.extend(self.rows().check(&self.namespace).await?);
+        Ok(findings)
+    }
+
+    /// Lets go of the replica's files.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.rows().close().await
+    }
+}
+
+fn open_replica(slot: &Slot, host: &Arc<dyn Host>) -> Result<Replica> {
+    match Replica::open(slot.replica(), Arc::clone(host)) {
+        Ok(replica) => Ok(replica),
+        // A cache: what does not open is made again.
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Unsupported) => {
+            tracing::warn!(%error, "a replica does not open and is made again");
+            slot.clear()?;
+            Replica::open(slot.replica(), Arc::clone(host))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn start(mut writer: Writer) -> Result<Sender<Job>> {
+    let (jobs, queue): (Sender<Job>, Receiver<Job>) = channel();
+    std::thread::Builder::new()
+        .name("millpond-replica".into())
+        .spawn(move || {
+            while let Ok(job) = queue.recv() {
+                job(&mut writer);
+            }
+        })
+        .map_err(|e| Error::unavailable("cannot start the replica's thread").with_source(e))?;
+    Ok(jobs)
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::UnknownOutcome, "the replica's thread went away before it answered")
+        .with_next("open the store again, and send the same commit again under its id")
+}
