@@ -25,6 +25,8 @@ pub mod dead_letters;
 mod diff;
 mod events;
 mod flows;
+#[cfg(feature = "file")]
+mod journals;
 pub mod locks;
 mod metrics;
 mod open;

@@ -22,7 +22,8 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, or `postgres://USER@HOST/DATABASE`.
+/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, `file:DIR`, or
+/// `postgres://USER@HOST/DATABASE`.
 ///
 /// A path without a scheme is a folder that holds a SQLite store; it is made if it does not exist.
 ///
@@ -104,6 +105,10 @@ impl OpenOptions {
     /// # Errors
     /// As [`open`].
     pub async fn engine(&self, url: &str) -> Result<Arc<dyn Engine>> {
+        #[cfg(feature = "file")]
+        if let Some(place) = crate::journals::JournalPlace::parse(url)? {
+            return place.open(Arc::clone(&self.host), self.create).await;
+        }
         match Place::parse(url)? {
             #[cfg(feature = "sqlite")]
             Place::Sqlite(path) => {
