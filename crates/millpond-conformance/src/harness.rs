@@ -60,8 +60,10 @@ where
     Opening: Future<Output = Result<E>> + Send,
     E: Engine + 'static,
 {
-    if let Some(folder) = std::env::var_os(processes::PLACE) {
-        return child(Arc::new(FolderPlace { folder: folder.into(), open }));
+    let open = Arc::new(open);
+    let again = Arc::clone(&open);
+    if let Some(code) = as_process(move |folder| again(folder)) {
+        return code;
     }
     let folder = match tempfile::Builder::new().prefix("millpond-conformance").tempdir() {
         Ok(folder) => folder,
@@ -70,7 +72,29 @@ where
             return ExitCode::FAILURE;
         }
     };
-    main_on(Arc::new(FolderPlace { folder: folder.path().to_owned(), open }))
+    main_on(folder_place(folder.path().to_owned(), move |folder| open(folder)))
+}
+
+/// The place of an engine that a factory opens on a folder, as [`main`] makes it. Its processes are this program
+/// started again, so the program has to begin with [`as_process`].
+pub fn folder_place<F, Opening, E>(folder: PathBuf, open: F) -> Arc<dyn Place>
+where
+    F: Fn(PathBuf) -> Opening + Send + Sync + 'static,
+    Opening: Future<Output = Result<E>> + Send,
+    E: Engine + 'static,
+{
+    Arc::new(FolderPlace { folder, open })
+}
+
+/// Where this program was started as a racing process on a folder: does the work of one and says how it ended.
+pub fn as_process<F, Opening, E>(open: F) -> Option<ExitCode>
+where
+    F: Fn(PathBuf) -> Opening + Send + Sync + 'static,
+    Opening: Future<Output = Result<E>> + Send,
+    E: Engine + 'static,
+{
+    let folder = std::env::var_os(processes::PLACE)?;
+    Some(child(folder_place(folder.into(), open)))
 }
 
 fn child(place: Arc<dyn Place>) -> ExitCode {

@@ -9,6 +9,8 @@
 //! * An engine of your own: one test file with [`main!`], see [`harness`].
 //! * From a program: [`Suite::run`] gives a [`Report`], printed as a table or as JSON.
 //! * [`ReferencePlace`] keeps every promise in memory: the oracle of the clauses that compare.
+//! * [`BrokenEngine`]s break one rule each: the defects that prove that the clauses catch something. Which clause catches
+//!   which is in the golden files of this crate's tests; how to read them and add one is in `docs/contributing.md`.
 
 mod broken;
 mod clause;

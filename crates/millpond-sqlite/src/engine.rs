@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use millpond_core::plan::{Touched, plan};
 use millpond_core::{
     Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Record,
-    RecordId, Result, SystemHost, Timestamp,
+    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Query, Read, Receipt,
+    Record, RecordId, Result, SystemHost, Timestamp,
 };
 use rusqlite::Connection;
 
@@ -19,6 +19,7 @@ pub use self::replica::{Replica, ReplicaWrite, Tail, Verdict};
 use crate::catalog::Schemas;
 use crate::connect::{Counters, Location, Readers, Synchronous, closed, connect};
 use crate::errors::{sql, undecided, unknown};
+use crate::explain::{self, PageCost};
 use crate::held::Held;
 use crate::hint::Hints;
 use crate::namespaces::{self, namespace_row};
@@ -149,6 +150,22 @@ impl SqliteEngine {
             compiled: counters.prepared.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
         }
+    }
+
+    /// What one page of a query costs, found by reading it.
+    ///
+    /// # Errors
+    /// `Invalid` when the query asks a field that is not declared; `NotFound` without the namespace.
+    pub async fn explain(&self, namespace: &Namespace, query: Query) -> Result<PageCost> {
+        let namespace = namespace.clone();
+        let cost = move |inner: &Inner| {
+            inner.snapshot(|connection| {
+                let row = namespace_row(connection, &namespace)?;
+                let schema = inner.schemas.of(connection, &row)?;
+                explain::page(connection, row.id, &schema, &query)
+            })
+        };
+        self.run(cost).await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {

@@ -15,6 +15,7 @@ mod connect;
 mod engine;
 mod errors;
 mod events;
+mod explain;
 mod feed;
 mod held;
 mod hint;
@@ -29,3 +30,4 @@ mod table;
 mod transaction;
 
 pub use engine::{Replica, ReplicaWrite, SqliteEngine, SqliteOptions, SqliteStats, Tail, Verdict};
+pub use explain::PageCost;

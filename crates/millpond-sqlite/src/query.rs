@@ -14,7 +14,7 @@ use crate::errors::sql;
 use crate::path::Path;
 use crate::table::{Table, bind, scalar};
 
-type Values = Vec<Box<dyn ToSql>>;
+pub(crate) type Values = Vec<Box<dyn ToSql>>;
 
 /// A statement being written: its conditions and their values.
 struct Conditions {
@@ -209,6 +209,52 @@ fn parts(query: &Query) -> Vec<Part> {
     rest.map(|(i, presence)| Part { presence: *presence, after: if i == begun { after.clone() } else { None } }).collect()
 }
 
+/// The statement that reads one part of a page, and what is bound to it.
+fn select(query: &Query, ns: i64, table: &Table, part: &Part, limit: usize) -> Result<(String, Values)> {
+    let (order, _) = column(table, &query.order)?;
+    let (sign, way) = match query.direction {
+        Direction::Ascending => (">", "ASC"),
+        Direction::Descending => ("<", "DESC"),
+    };
+    let path = Path::of(table, query);
+    let mut conditions = Conditions::new(table, ns);
+    let mut selects = Vec::with_capacity(path.ranges.len());
+    for filters in &path.ranges {
+        conditions.again(table);
+        conditions.filters(table, filters)?;
+        match part.presence {
+            Presence::Either => {}
+            Presence::Absent => conditions.and(&format!("{order} IS NULL")),
+            Presence::Present => conditions.and(&format!("{order} IS NOT NULL")),
+        }
+        if let Some((value, key)) = &part.after {
+            let key = conditions.bind(key.as_str().to_owned());
+            match value {
+                Some(value) => {
+                    let value = conditions.scalar(value)?;
+                    conditions.and(&format!("({order}, key) {sign} ({value}, {key})"));
+                }
+                None => conditions.and(&format!("key {sign} {key}")),
+            }
+        }
+        selects.push(format!(
+            "SELECT key, revision, position, time, by, doc, {order} FROM {}{}{}",
+            table.name, path.hint, conditions.text
+        ));
+    }
+    // By the places of the columns, which several ranges have in common: 7 is the order field, 1 the key.
+    let by = if part.presence == Presence::Present { format!("7 {way}, 1 {way}") } else { format!("1 {way}") };
+    let place = conditions.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    Ok((format!("{} ORDER BY {by} LIMIT {place}", selects.join(" UNION ALL ")), conditions.values))
+}
+
+/// The statements of a query's page, each to be run for a whole page.
+pub(crate) fn statements(ns: i64, schema: &Schema, query: &Query) -> Result<Vec<(String, Values)>> {
+    let table = schema.table(&query.collection);
+    let query = query.resolve(spec(&table))?;
+    parts(&query).iter().map(|part| select(&query, ns, &table, part, query.limit + 1)).collect()
+}
+
 struct Pager<'q> {
     query: &'q Query,
     page: Page,
@@ -224,45 +270,11 @@ impl Pager<'_> {
     }
 
     fn read(&mut self, connection: &Connection, ns: i64, table: &Table, part: &Part) -> Result<()> {
-        let (order, kind) = column(table, &self.query.order)?;
-        let (sign, way) = match self.query.direction {
-            Direction::Ascending => (">", "ASC"),
-            Direction::Descending => ("<", "DESC"),
-        };
-        let path = Path::of(table, self.query);
-        let mut conditions = Conditions::new(table, ns);
-        let mut selects = Vec::with_capacity(path.ranges.len());
-        for filters in &path.ranges {
-            conditions.again(table);
-            conditions.filters(table, filters)?;
-            match part.presence {
-                Presence::Either => {}
-                Presence::Absent => conditions.and(&format!("{order} IS NULL")),
-                Presence::Present => conditions.and(&format!("{order} IS NOT NULL")),
-            }
-            if let Some((value, key)) = &part.after {
-                let key = conditions.bind(key.as_str().to_owned());
-                match value {
-                    Some(value) => {
-                        let value = conditions.scalar(value)?;
-                        conditions.and(&format!("({order}, key) {sign} ({value}, {key})"));
-                    }
-                    None => conditions.and(&format!("key {sign} {key}")),
-                }
-            }
-            selects.push(format!(
-                "SELECT key, revision, position, time, by, doc, {order} FROM {}{}{}",
-                table.name, path.hint, conditions.text
-            ));
-        }
-        // By the places of the columns, which several ranges have in common: 7 is the order field, 1 the key.
-        let by = if part.presence == Presence::Present { format!("7 {way}, 1 {way}") } else { format!("1 {way}") };
+        let (_, kind) = column(table, &self.query.order)?;
         // One more than asked for tells whether there is a next page.
-        let limit = self.query.limit - self.seen + 1;
-        let place = conditions.bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let text = format!("{} ORDER BY {by} LIMIT {place}", selects.join(" UNION ALL "));
+        let (text, values) = select(self.query, ns, table, part, self.query.limit - self.seen + 1)?;
         let mut statement = connection.prepare_cached(&text).map_err(sql("query"))?;
-        let bound: Vec<&dyn ToSql> = conditions.values.iter().map(|v| &**v).collect();
+        let bound: Vec<&dyn ToSql> = values.iter().map(|v| &**v).collect();
         let mut rows = statement.query(&bound[..]).map_err(sql("query"))?;
         while let Some(row) = rows.next().map_err(sql("query"))? {
             if self.seen >= self.query.limit || self.bytes >= limits::PAGE_BYTES {

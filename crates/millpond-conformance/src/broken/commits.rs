@@ -14,6 +14,8 @@ pub(super) fn all() -> Vec<BrokenEngine> {
         BrokenEngine::new("lost-update", "an expected revision is not checked", LostUpdate),
         BrokenEngine::new("unchecked-fence", "an expected lease token is not checked", UncheckedFence),
         BrokenEngine::new("blind-to-absence", "an expected absence is not checked", BlindToAbsence),
+        BrokenEngine::new("blind-to-existence", "an expected existence is not checked", BlindToExistence),
+        BrokenEngine::new("unchecked-quota", "an expected quota is not checked", UncheckedQuota),
         BrokenEngine::new("reused-revision", "a tombstone is not looked at when a key is created again", ReusedRevision),
         BrokenEngine::new("leaky-refusal", "a refused commit leaves its first record behind", LeakyRefusal),
         BrokenEngine::new("stream-gap", "a refused append has used a sequence up", StreamGap),
@@ -68,6 +70,24 @@ struct BlindToAbsence;
 impl Steps for BlindToAbsence {
     fn batch(&self, batch: Vec<PreparedCommit>, catalog: &Catalog, host: &dyn Host) -> Vec<PreparedCommit> {
         without(batch, catalog, host, |e| matches!(e, Expectation::Absent(..)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct BlindToExistence;
+
+impl Steps for BlindToExistence {
+    fn batch(&self, batch: Vec<PreparedCommit>, catalog: &Catalog, host: &dyn Host) -> Vec<PreparedCommit> {
+        without(batch, catalog, host, |e| matches!(e, Expectation::Exists(..)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct UncheckedQuota;
+
+impl Steps for UncheckedQuota {
+    fn batch(&self, batch: Vec<PreparedCommit>, catalog: &Catalog, host: &dyn Host) -> Vec<PreparedCommit> {
+        without(batch, catalog, host, |e| matches!(e, Expectation::AtMost(..)))
     }
 }
 

@@ -118,7 +118,10 @@ impl ReferenceEngine {
     fn answer(&self, data: &NamespaceData, read: Read) -> Result<Answer> {
         let steps = self.steps();
         Ok(match read {
-            Read::Get(id) => Answer::Record(data.live(&steps.place_of(&id)).map(|r| r.record(&id))),
+            Read::Get(id) => {
+                let found = data.live(&steps.place_of(&id)).map(|r| r.record(&id));
+                Answer::Record(found.or_else(|| steps.absent(&id)))
+            }
             Read::Query(query) => Answer::Page(records::page(data, &query, steps)?),
             Read::Count(query) => Answer::Count(records::count(data, &query, steps)?),
             Read::GroupBy { query, field, bucket, measure } => {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use millpond_core::plan::{Plan, State, StoredReceipt};
 use millpond_core::{
     Answer, Catalog, Change, Direction, Event, EventFilter, EventGroup, FieldValue, Filter, Group, Host, Json, Namespace,
-    Position, PreparedCommit, Query, RecordId, Scalar, Timestamp,
+    Position, PreparedCommit, Query, Record, RecordId, Scalar, Timestamp,
 };
 
 use super::data::{NamespaceData, StoredRecord, StreamData};
@@ -61,6 +61,11 @@ pub trait Steps: Debug + Send + Sync {
     /// The last position of a batch, as it is remembered.
     fn position_after(&self, _before: Position, after: Position) -> Position {
         after
+    }
+
+    /// What a get of a record that is not there answers: that it is not there.
+    fn absent(&self, _id: &RecordId) -> Option<Record> {
+        None
     }
 
     /// The answers of one call.

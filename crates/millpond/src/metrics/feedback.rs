@@ -52,6 +52,7 @@ impl Document for Feedback {
         .index_on(&["run", "at"])
         .index_on(&["node", "at"])
         .index_on(&["kind", "at"])
+        .index_on(&["author", "at"])
         .create_only()
         .owned();
 

@@ -166,6 +166,7 @@ impl Document for Run {
         .index_on(&["workflow", "started_at"])
         .index_on(&["status", "started_at"])
         .index_on(&["parent", "started_at"])
+        .index_on(&["config", "started_at"])
         .owned();
 
     fn key(&self) -> Result<Key> {

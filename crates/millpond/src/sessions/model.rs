@@ -95,6 +95,7 @@ impl Document for Session {
         .index_on(&["status", "updated_at"])
         .index_on(&["session_type", "started_at"])
         .index_on(&["worktree_name", "started_at"])
+        .index_on(&["workflow_id", "started_at"])
         .index_on(&["status", "session_type", "started_at"])
         .owned();
 

@@ -24,7 +24,7 @@ impl NewWorkflow {
     pub fn from_version(mut document: Value) -> Result<Self> {
         let hash = content_hash(document.get("definition").unwrap_or(&Value::Null))?;
         let said = document.as_object_mut().and_then(|fields| fields.insert("content_hash".to_owned(), hash.clone().into()));
-        if let Some(said) = said.filter(|said| *said != Value::from(hash.as_str())) {
+        if let Some(said) = said.filter(|said| said.as_str() != Some(hash.as_str())) {
             return Err(Error::invalid(format!("the definition is not the one of its content_hash {said}; its own is {hash}"))
                 .with_next("to store the definition as it is now, take content_hash out: the store makes it"));
         }

@@ -1,12 +1,12 @@
 //! An engine that counts what its reads hand over.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use millpond::{
     Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, FeedPage, FeedRequest, Host, LocalEngine, Namespace,
-    NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result, Timestamp,
+    NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Query, Read, Receipt, Result, Timestamp,
 };
 
 /// Passes everything on, and counts the rows that reads hand over: records, groups, events, streams.
@@ -14,17 +14,24 @@ use millpond::{
 pub struct CountingEngine {
     inner: Arc<dyn Engine>,
     rows: AtomicU64,
+    query: Mutex<Option<Query>>,
 }
 
 impl CountingEngine {
     /// Counts what this engine hands over.
     pub fn on(inner: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self { inner, rows: AtomicU64::new(0) })
+        Arc::new(Self { inner, rows: AtomicU64::new(0), query: Mutex::default() })
     }
 
     /// Rows since the last time this was asked.
     pub fn take_rows(&self) -> u64 {
         self.rows.swap(0, Ordering::SeqCst)
+    }
+
+    /// The last query it was asked.
+    #[allow(dead_code)] // One test asks.
+    pub fn last_query(&self) -> Option<Query> {
+        self.query.lock().expect("nobody panics with it").clone()
     }
 }
 
@@ -77,6 +84,9 @@ impl Engine for CountingEngine {
         self.inner.outcome(namespace, id).await
     }
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
+        if let Some(Read::Query(query)) = reads.last() {
+            *self.query.lock().expect("nobody panics with it") = Some(query.clone());
+        }
         let answers = self.inner.read(namespace, reads).await?;
         self.rows.fetch_add(answers.iter().map(rows).sum::<usize>() as u64, Ordering::SeqCst);
         Ok(answers)
