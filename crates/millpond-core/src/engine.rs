@@ -73,6 +73,47 @@ pub enum Durability {
     ProcessCrash,
     /// A power cut.
     PowerLoss,
+    /// The loss of a machine: it is on more than one before it is acknowledged.
+    Replicated,
+}
+
+impl Durability {
+    /// What may be lost, in one plain sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Memory => "if this process or its server ends now, everything is lost",
+            Self::ProcessCrash => "if power fails now, you may lose commits that were acknowledged in the last moments",
+            Self::PowerLoss => "if power fails now, you lose nothing that was acknowledged",
+            Self::Replicated => "if a machine is lost now, you lose nothing that was acknowledged",
+        }
+    }
+
+    /// The name by which it is asked for: `memory`, `process-crash`, `power-loss`, `replicated`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::ProcessCrash => "process-crash",
+            Self::PowerLoss => "power-loss",
+            Self::Replicated => "replicated",
+        }
+    }
+}
+
+impl std::fmt::Display for Durability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Durability {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self> {
+        let all = [Self::Memory, Self::ProcessCrash, Self::PowerLoss, Self::Replicated];
+        all.into_iter().find(|d| d.name() == name).ok_or_else(|| {
+            Error::invalid(format!("{name:?} is no class of durability"))
+                .with_next("write memory, process-crash, power-loss or replicated")
+        })
+    }
 }
 
 /// One read. Several in one call are answered from one snapshot.
