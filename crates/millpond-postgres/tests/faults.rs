@@ -1,0 +1,176 @@
+//! What happens when a connection, a server or a caller goes away in the middle of a commit.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use millpond_core::{CommitId, Engine as _, ErrorKind, Namespace, Outcome};
+use millpond_testservers::{Fault, Proxy, wait_until};
+use support::{applied, is_sound, new_id, open, positions, prepared, quiet, run, server, step, store, through};
+
+/// Every flight of a commit is lost once, before the server sees it and after: the commit is applied once all the same,
+/// and its caller hears so.
+#[test]
+fn a_connection_lost_at_any_statement_changes_nothing() {
+    let Some(server) = server() else { return };
+    let url = server.create("lost").unwrap();
+    let proxy = Proxy::start(server.port()).unwrap();
+    run(async {
+        let engine = open(&(through(&url, &server, proxy.port()) + "?pool=2&sslmode=disable&timeout=20")).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "warm")).await.unwrap();
+        store.commit(step(new_id(&engine), "warm")).await.unwrap();
+        let faults = [Fault::LoseRequest(1), Fault::LoseAnswer(1), Fault::LoseRequest(2), Fault::LoseAnswer(2)];
+        for (n, fault) in faults.into_iter().enumerate() {
+            let name = format!("fault-{n}");
+            let id = new_id(&engine);
+            let commit = prepared(&engine, step(id, &name)).await;
+            quiet(&proxy);
+            proxy.arm(&[fault]);
+            let outcomes = engine.commit(&Namespace::default(), vec![commit]).await.unwrap();
+            let Ok(Outcome::Committed(receipt)) = &outcomes[0] else { panic!("{fault:?}: {outcomes:?}") };
+            assert_eq!(proxy.met().len(), 1, "{fault:?} did not happen");
+            assert_eq!(applied(&store, &name).await, (1, 1), "{fault:?}");
+            let stored = engine.outcome(&Namespace::default(), id).await.unwrap().unwrap();
+            assert_eq!((stored.position, stored.time), (receipt.position, receipt.time), "{fault:?}");
+        }
+        is_sound(&engine).await;
+    });
+}
+
+/// An answer to COMMIT is lost and the server stays away: only then is the outcome unknown, and it is settled by id.
+#[test]
+fn an_outcome_is_unknown_only_while_nobody_can_be_asked() {
+    let Some(mut server) = server() else { return };
+    let url = server.create("unknown").unwrap();
+    let proxy = Proxy::start(server.port()).unwrap();
+    run(async {
+        let engine = open(&(through(&url, &server, proxy.port()) + "?pool=2&sslmode=disable&timeout=3")).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "warm")).await.unwrap();
+        let id = new_id(&engine);
+        let commit = prepared(&engine, step(id, "lost")).await;
+        let again = commit.again();
+        quiet(&proxy);
+        // The answer is lost, and no later flight reaches the server.
+        let mut faults = vec![Fault::LoseAnswer(2)];
+        faults.extend((3..10_000).map(Fault::LoseRequest));
+        proxy.arm(&faults);
+        let error = engine.commit(&Namespace::default(), vec![commit]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownOutcome, "{error}");
+        proxy.arm(&[]);
+        server.restart().unwrap();
+        let outcomes = engine.commit(&Namespace::default(), vec![again]).await.unwrap();
+        let Ok(Outcome::Committed(receipt)) = &outcomes[0] else { panic!("{outcomes:?}") };
+        assert!(receipt.replayed, "it had been applied");
+        assert_eq!(applied(&store, "lost").await, (1, 1));
+    });
+}
+
+/// A request that never reached the server is not applied, and the answer says so, not "unknown".
+#[test]
+fn a_server_that_is_away_is_unavailable() {
+    let Some(mut server) = server() else { return };
+    let url = server.create("away").unwrap() + "?pool=2&timeout=2";
+    run(async {
+        let engine = open(&url).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "a")).await.unwrap();
+        server.kill();
+        let error = store.commit(step(new_id(&engine), "a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        server.restart().unwrap();
+        store.commit(step(new_id(&engine), "a")).await.unwrap();
+        assert_eq!(applied(&store, "a").await, (2, 2));
+    });
+}
+
+/// Callers that go away at any moment leave no transaction open, and no commit half made.
+#[test]
+fn a_dropped_future_leaves_nothing_half_done() {
+    let Some(server) = server() else { return };
+    let url = server.create("dropped").unwrap();
+    run(async {
+        let engine = open(&(url + "?pool=2")).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "warm")).await.unwrap();
+        let mut ids = Vec::new();
+        for n in 0..120_u64 {
+            let id = new_id(&engine);
+            let commit = prepared(&engine, step(id, "dropped")).await;
+            let namespace = Namespace::default();
+            let work = engine.commit(&namespace, vec![commit]);
+            let _ = tokio::time::timeout(Duration::from_micros(n * 100), work).await;
+            ids.push(id);
+        }
+        // Behind the lock nothing is under way any more, so each id has its answer.
+        let mut found = 0;
+        for id in &ids {
+            found += u64::from(engine.outcome(&Namespace::default(), *id).await.unwrap().is_some());
+        }
+        assert_eq!(applied(&store, "dropped").await, (found, found));
+        assert!(found > 0 && found < ids.len() as u64, "{found} of {} were applied: the test drops too early or late", ids.len());
+        is_sound(&engine).await;
+    });
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    wait_until("no transaction is open", || server.psql("dropped", open).is_ok_and(|n| n == "0")).unwrap();
+}
+
+/// kill -9 of the server, again and again, while sixteen callers commit: what was acknowledged is there once, what was
+/// refused is not there, what is unknown is settled by its id.
+#[test]
+fn a_killed_server_loses_nothing_acknowledged() {
+    let Some(mut server) = server() else { return };
+    let url = server.create("killed").unwrap() + "?pool=8&timeout=30";
+    run(async {
+        let engine = open(&url).await;
+        let opened = store(&engine).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut callers = Vec::new();
+        for n in 0..16 {
+            let (engine, store, stop) = (engine.clone(), opened.clone(), Arc::clone(&stop));
+            callers.push(tokio::spawn(async move {
+                let name = format!("caller-{n}");
+                let mut told: Vec<(CommitId, Option<bool>)> = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let id = new_id(&engine);
+                    let applied = match store.commit(step(id, &name)).await {
+                        Ok(_) => Some(true),
+                        Err(error) if error.kind() == ErrorKind::UnknownOutcome => None,
+                        Err(_) => Some(false),
+                    };
+                    told.push((id, applied));
+                }
+                (name, told)
+            }));
+        }
+        for _ in 0..3 {
+            let before = positions(&opened).await.len();
+            // Killed under load: at least some commits have been made since the last time.
+            while positions(&opened).await.len() < before + 50 {
+                tokio::task::yield_now().await;
+            }
+            server.kill();
+            server.restart().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let mut acknowledged = 0;
+        for caller in callers {
+            let (name, told) = caller.await.unwrap();
+            let mut expected = 0;
+            for (id, was_applied) in told {
+                let found = engine.outcome(&Namespace::default(), id).await.unwrap().is_some();
+                if let Some(was_applied) = was_applied {
+                    assert_eq!(found, was_applied, "{name}: {id}");
+                    acknowledged += u64::from(was_applied);
+                }
+                expected += u64::from(found);
+            }
+            assert_eq!(applied(&opened, &name).await, (expected, expected), "{name}");
+        }
+        assert!(acknowledged > 150, "{acknowledged}");
+        is_sound(&engine).await;
+    });
+}

@@ -1,0 +1,194 @@
+//! Databases, roles, versions, poolers: where a store can live, and what it says where it cannot.
+
+mod support;
+
+use std::process::Command;
+
+use millpond_core::{Collection, Durability, Engine as _, ErrorKind, FieldKind, Query};
+use millpond_postgres::{PostgresEngine, PostgresOptions, migrate};
+use millpond_testservers::{Folder, PostgresServer, Process, find_program, free_port, missing, wait_until};
+use support::{applied, is_sound, new_id, open, run, server, step, store};
+
+const JOBS: Collection = Collection::new("jobs").index("state", FieldKind::Text).index("tags", FieldKind::TextSet);
+
+async fn refused(url: &str, options: PostgresOptions) -> millpond_core::Error {
+    PostgresEngine::open(url, options).await.expect_err("refused")
+}
+
+/// Eight programs that start at once on an empty database make its tables once.
+#[test]
+fn many_migrate_at_once() {
+    let Some(server) = server() else { return };
+    let url = server.create("many").unwrap() + "?pool=2";
+    run(async {
+        let mut opening = Vec::new();
+        for _ in 0..8 {
+            let url = url.clone();
+            opening.push(tokio::spawn(async move {
+                let engine = open(&url).await;
+                let store = store(&engine).await;
+                store.declare(&[JOBS.spec().unwrap()]).await.unwrap();
+                store.commit(step(new_id(&engine), "a")).await.unwrap();
+                engine
+            }));
+        }
+        let mut last = None;
+        for opened in opening {
+            last = Some(opened.await.unwrap());
+        }
+        let engine = last.unwrap();
+        assert_eq!(applied(&store(&engine).await, "a").await, (8, 8));
+        is_sound(&engine).await;
+    });
+    assert_eq!(server.psql("many", "SELECT count(*) FROM millpond.format").unwrap(), "1");
+}
+
+/// After a migration by another role, one without any right to change tables opens the store, declares what was
+/// declared, writes and reads; a declaration that needs a new table is refused in so many words.
+#[test]
+fn a_role_without_the_right_to_change_tables_is_enough() {
+    let Some(server) = server() else { return };
+    let url = server.create("roles").unwrap();
+    run(async {
+        migrate(&url, &[JOBS.spec().unwrap()]).await.unwrap();
+        let grants = "CREATE ROLE app LOGIN; GRANT USAGE ON SCHEMA millpond TO app; \
+                      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA millpond TO app";
+        server.psql("roles", grants).unwrap();
+        let engine = open(&url.replace("postgres@", "app@")).await;
+        let store = store(&engine).await;
+        store.declare(&[JOBS.spec().unwrap()]).await.unwrap();
+        let job = serde_json::json!({"state": "new", "tags": ["a"]});
+        store.commit(step(new_id(&engine), "a").put("jobs", "j", &job).unwrap()).await.unwrap();
+        assert_eq!(store.query(Query::new("jobs").unwrap().has("tags", "a")).await.unwrap().items.len(), 1);
+        let other = Collection::new("others").index("state", FieldKind::Text).spec().unwrap();
+        let error = store.declare(&[other]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("migrate"), "{error}");
+        store.commit(step(new_id(&engine), "a")).await.unwrap();
+        engine.purge(store.namespace(), store.now()).await.unwrap();
+        is_sound(&engine).await;
+    });
+}
+
+/// A store of a newer program is not touched; a database without tables is not filled unasked.
+#[test]
+fn what_cannot_be_opened_is_left_alone() {
+    let Some(server) = server() else { return };
+    let url = server.create("versions").unwrap();
+    run(async {
+        let unasked = PostgresOptions { create: false, ..PostgresOptions::default() };
+        assert_eq!(refused(&url, unasked).await.kind(), ErrorKind::NotFound);
+        assert_eq!(server.psql("versions", "SELECT to_regnamespace('millpond') IS NULL").unwrap(), "t");
+        drop(open(&url).await);
+        server.psql("versions", "INSERT INTO millpond.format (version) VALUES (99)").unwrap();
+        let error = refused(&url, PostgresOptions::default()).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        server.create_with("latin", &["-T", "template0", "-E", "LATIN1", "--locale=C"]).unwrap();
+        let error = refused(&server.url("latin"), PostgresOptions::default()).await;
+        assert!(error.to_string().contains("LATIN1"), "{error}");
+        let error = refused(&server.url("nowhere"), PostgresOptions::default()).await;
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    });
+}
+
+/// What an acknowledgement survives comes from the live settings, and a server without fsync is refused unless the
+/// URL accepts it.
+#[test]
+fn durability_is_what_the_server_says() {
+    let Some(safe) = server() else { return };
+    let url = safe.create("safe").unwrap();
+    let Some(unsafe_server) = PostgresServer::start_with(&[("fsync", "off")]).unwrap() else { return };
+    let bare = unsafe_server.create("bare").unwrap();
+    run(async {
+        assert_eq!(open(&url).await.info().durability, Durability::PowerLoss);
+        let engine = open(&(url.clone() + "?synchronous_commit=off")).await;
+        assert_eq!(engine.info().durability, Durability::ProcessCrash);
+        let facts = engine.info().facts;
+        assert!(facts.contains(&("synchronous_commit", "off".to_owned())), "{facts:?}");
+        let error = refused(&bare, PostgresOptions::default()).await;
+        assert!(error.to_string().contains("fsync"), "{error}");
+        let engine = open(&(bare.clone() + "?fsync=off")).await;
+        assert_eq!(engine.info().durability, Durability::ProcessCrash);
+    });
+}
+
+/// A database that sorts by the rules of a language answers by bytes all the same.
+#[test]
+fn a_database_with_another_collation_answers_by_bytes() {
+    let Some(server) = server() else { return };
+    let icu = ["-T", "template0", "--locale-provider=icu", "--icu-locale=en-US"];
+    let url = server.create_with("icu", &icu).unwrap();
+    run(async {
+        let engine = open(&url).await;
+        let store = store(&engine).await;
+        store.declare(&[JOBS.spec().unwrap()]).await.unwrap();
+        let keys = ["B", "a", "A", "b", "é", "e", "Z"];
+        let mut commit = millpond_core::Commit::new();
+        for key in keys {
+            commit = commit.put("jobs", key, &serde_json::json!({"state": key})).unwrap();
+        }
+        store.commit(commit).await.unwrap();
+        let mut sorted = keys.to_vec();
+        sorted.sort_unstable();
+        for query in [Query::new("jobs").unwrap(), Query::new("jobs").unwrap().order_asc("state")] {
+            let page = store.query(query).await.unwrap();
+            assert_eq!(page.items.iter().map(|r| r.key.as_str()).collect::<Vec<_>>(), sorted);
+        }
+    });
+}
+
+/// Behind PgBouncer in transaction mode everything works without prepared statements and without session settings.
+#[test]
+fn a_transaction_pooler_in_between() {
+    let Some(program) = find_program("pgbouncer", &["/usr/sbin".into()]) else {
+        missing("pgbouncer", "apt-get install pgbouncer").unwrap();
+        return;
+    };
+    let Some(server) = server() else { return };
+    server.create("pooled").unwrap();
+    let (port, folder) = (free_port().unwrap(), Folder::new("millpond-pgbouncer").unwrap());
+    let _pooler = pgbouncer(&program, &server, port, &folder);
+    let url = format!("postgres://postgres@127.0.0.1:{port}/pooled?pooler=transaction&pool=4");
+    run(async {
+        let (writer, reader) = (open(&url).await, open(&url).await);
+        let (store, other) = (store(&writer).await, store(&reader).await);
+        store.declare(&[JOBS.spec().unwrap()]).await.unwrap();
+        let waiting = tokio::spawn(async move {
+            let head = other.head().await.unwrap();
+            other.changed(head).await;
+            other
+        });
+        let mut callers = Vec::new();
+        for n in 0..50 {
+            let (store, id) = (store.clone(), new_id(&writer));
+            let job = serde_json::json!({"state": "new", "tags": ["a"]});
+            let commit = step(id, "pooled").put("jobs", &format!("j{n}"), &job).unwrap();
+            callers.push(tokio::spawn(async move { store.commit(commit).await.unwrap() }));
+        }
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let other = waiting.await.unwrap();
+        assert_eq!(applied(&other, "pooled").await, (50, 50));
+        assert_eq!(other.query(Query::new("jobs").unwrap().has("tags", "a")).await.unwrap().items.len(), 50);
+        is_sound(&reader).await;
+    });
+    let prepared = server.log().contains("prepared statement");
+    assert!(!prepared, "the server met a prepared statement of another session:\n{}", server.log());
+}
+
+fn pgbouncer(program: &std::path::Path, server: &PostgresServer, port: u16, folder: &Folder) -> Process {
+    let config = folder.path().join("pgbouncer.ini");
+    let text = format!(
+        "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\nauth_type=any\n\
+         pool_mode=transaction\ndefault_pool_size=2\nunix_socket_dir=\n\
+         [users]\n",
+        server.port()
+    );
+    std::fs::write(&config, text.replace("* = host", "pooled = user=postgres dbname=pooled host")).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program).arg(&config);
+    let process = Process::start(command, &folder.path().join("log"), folder.path()).unwrap();
+    wait_until("the pooler answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).unwrap();
+    process
+}
