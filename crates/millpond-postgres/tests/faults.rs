@@ -26,7 +26,7 @@ fn a_connection_lost_at_any_statement_changes_nothing() {
         for (n, fault) in faults.into_iter().enumerate() {
             let name = format!("fault-{n}");
             let id = new_id(&engine);
-            let commit = prepared(&engine, step(id, &name)).await;
+            let commit = prepared(&store, step(id, &name));
             quiet(&proxy);
             proxy.arm(&[fault]);
             let outcomes = engine.commit(&Namespace::default(), vec![commit]).await.unwrap();
@@ -51,7 +51,7 @@ fn an_outcome_is_unknown_only_while_nobody_can_be_asked() {
         let store = store(&engine).await;
         store.commit(step(new_id(&engine), "warm")).await.unwrap();
         let id = new_id(&engine);
-        let commit = prepared(&engine, step(id, "lost")).await;
+        let commit = prepared(&store, step(id, "lost"));
         let again = commit.again();
         quiet(&proxy);
         // The answer is lost, and no later flight reaches the server.
@@ -66,6 +66,30 @@ fn an_outcome_is_unknown_only_while_nobody_can_be_asked() {
         let Ok(Outcome::Committed(receipt)) = &outcomes[0] else { panic!("{outcomes:?}") };
         assert!(receipt.replayed, "it had been applied");
         assert_eq!(applied(&store, "lost").await, (1, 1));
+    });
+}
+
+/// A statement that fails before COMMIT: COMMIT then succeeds as a rollback, which must not be taken for success.
+#[test]
+fn a_failed_statement_before_commit_is_a_failure() {
+    let Some(server) = server() else { return };
+    let url = server.create("poison").unwrap() + "?pool=1&timeout=5";
+    run(async {
+        let engine = open(&url).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "sound")).await.unwrap();
+        server.psql("poison", "ALTER TABLE millpond.events ADD CONSTRAINT poison CHECK (data::text <> '\"poison\"')").unwrap();
+        let event = millpond_core::NewEvent::of("stepped", "poison").unwrap();
+        let commit = step(new_id(&engine), "sound").append("sound", event).unwrap();
+        let id = commit.id.unwrap();
+        let error = store.commit(commit).await.unwrap_err();
+        assert_ne!(error.kind(), ErrorKind::UnknownOutcome, "{error}");
+        assert_eq!(store.outcome(id).await.unwrap(), None);
+        assert_eq!(applied(&store, "sound").await, (1, 1));
+        store.commit(step(new_id(&engine), "sound")).await.unwrap();
+        assert_eq!(applied(&store, "sound").await, (2, 2));
+        assert_eq!(engine.stats().connections, 1, "the connection was as good as before");
+        is_sound(&engine).await;
     });
 }
 
@@ -99,7 +123,7 @@ fn a_dropped_future_leaves_nothing_half_done() {
         let mut ids = Vec::new();
         for n in 0..120_u64 {
             let id = new_id(&engine);
-            let commit = prepared(&engine, step(id, "dropped")).await;
+            let commit = prepared(&store, step(id, "dropped"));
             let namespace = Namespace::default();
             let work = engine.commit(&namespace, vec![commit]);
             let _ = tokio::time::timeout(Duration::from_micros(n * 100), work).await;

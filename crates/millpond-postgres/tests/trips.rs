@@ -19,7 +19,7 @@ fn a_batch_is_two_round_trips_whatever_its_size() {
         let engine = open(&(through(&url, &server, proxy.port()) + "?pool=1&sslmode=disable")).await;
         let store = store(&engine).await;
         let connections = proxy.connections();
-        let warm = prepared(&engine, step(new_id(&engine), "name-0")).await;
+        let warm = prepared(&store, step(new_id(&engine), "name-0"));
         engine.commit(&Namespace::default(), vec![warm]).await.unwrap();
         for size in [1_usize, 2, 10, 300] {
             let mut least = u64::MAX;
@@ -27,7 +27,7 @@ fn a_batch_is_two_round_trips_whatever_its_size() {
             for _ in 0..3 {
                 let mut batch = Vec::new();
                 for n in 0..size {
-                    batch.push(prepared(&engine, step(new_id(&engine), &format!("name-{n}"))).await);
+                    batch.push(prepared(&store, step(new_id(&engine), &format!("name-{n}"))));
                 }
                 quiet(&proxy);
                 let sent = engine.stats().round_trips;

@@ -49,9 +49,8 @@ pub fn new_id(engine: &PostgresEngine) -> CommitId {
 }
 
 /// A commit as an engine takes it.
-pub async fn prepared(engine: &PostgresEngine, commit: Commit) -> PreparedCommit {
-    let catalog = engine.catalog(&Namespace::default()).await.expect("a catalog");
-    commit.prepare(&*engine.host(), &catalog).expect("a commit")
+pub fn prepared(store: &Store, commit: Commit) -> PreparedCommit {
+    commit.prepare(store.host(), &store.catalog()).expect("a commit")
 }
 
 /// How often a step was applied: by the record, and by the stream.
