@@ -4,6 +4,7 @@
 
 mod cases;
 mod hand;
+mod hand_pg;
 mod report;
 mod rounds;
 mod world;
@@ -63,6 +64,7 @@ fn run(args: &Args) -> world::Done {
     cases::crowd::run(args, &mut report)?;
     cases::batch::run(args, &mut report)?;
     cases::reads::run(args, &mut report)?;
+    cases::postgres::run(args, &mut report)?;
     if args.growth {
         cases::growth::run(args, &mut report)?;
     }

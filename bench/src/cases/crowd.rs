@@ -32,9 +32,11 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     Ok(())
 }
 
-type Step = Arc<dyn Fn(u64) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+/// One caller's work, told a number of its own; false when it failed.
+pub type Step = Arc<dyn Fn(u64) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
-fn ours(store: &Store) -> Step {
+/// A step on a store.
+pub fn ours(store: &Store) -> Step {
     let store = store.clone();
     Arc::new(move |n| {
         let store = store.clone();
@@ -56,7 +58,7 @@ fn by_hand(writer: &Arc<HandWriter>) -> Step {
 }
 
 /// Callers that commit again as soon as they have an answer; commits a second.
-fn closed_loop(runtime: &Runtime, callers: usize, secs: f64, counter: &Arc<AtomicU64>, step: &Step) -> Done<f64> {
+pub fn closed_loop(runtime: &Runtime, callers: usize, secs: f64, counter: &Arc<AtomicU64>, step: &Step) -> Done<f64> {
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(secs);
     let done = runtime.block_on(async {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Silence after which what was sent is a whole flight. Programs on one machine answer far sooner.
-const SILENCE: Duration = Duration::from_millis(25);
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// What goes wrong with a flight, counted over all connections from the moment the proxy was armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,11 +37,16 @@ pub async fn store(engine: &PostgresEngine) -> Store {
     Store::open(Arc::new(Front::new(Arc::new(engine.clone()))), Namespace::default()).await.expect("the default namespace")
 }
 
-/// One step: adds one to a record and appends an event, under an id of its own.
+/// One step under an id of its own: sent twice, it is known again.
 pub fn step(id: CommitId, name: &str) -> Commit {
+    fresh_step(name).id(id)
+}
+
+/// One step: adds one to a record and appends an event. The store gives it an id, which it does not look for.
+pub fn fresh_step(name: &str) -> Commit {
     let event = NewEvent::of("stepped", &serde_json::json!({"name": name})).expect("an event");
     let add = vec![MergeOp::Add("/n".to_owned(), 1)];
-    Commit::new().id(id).merge("totals", name, add).expect("a merge").append(name, event).expect("an append")
+    Commit::new().merge("totals", name, add).expect("a merge").append(name, event).expect("an append")
 }
 
 pub fn new_id(engine: &PostgresEngine) -> CommitId {
