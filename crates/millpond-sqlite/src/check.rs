@@ -62,7 +62,7 @@ fn events(connection: &Connection, ns: &NamespaceRow, findings: &mut Vec<String>
             return Ok(());
         }
         let position: i64 = row.get(0).map_err(sql("check"))?;
-        if !text(row, 1).is_some_and(|data| Json::from_store(data).check_text().is_ok()) {
+        if text(row, 1).is_none_or(|data| Json::from_store(data).check_text().is_err()) {
             findings.push(format!("event at position {position}: the data is not JSON"));
         }
         let labels = row.get_ref(2).map_err(sql("check"))?;

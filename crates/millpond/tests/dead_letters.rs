@@ -154,7 +154,7 @@ fn how_long_an_attempt_took_is_read_from_milliseconds_too() {
     let mut letter: serde_json::Value = serde_json::from_str(include_str!("golden/dead_letter-v1.json")).expect("JSON");
     let failure = letter["failure_history"][0].as_object_mut().expect("an attempt");
     let micros = failure.remove("duration_us").and_then(|n| n.as_u64()).expect("microseconds");
-    assert!(micros > 0 && micros % 1_000 == 0, "{micros}");
+    assert!(micros > 0 && micros.is_multiple_of(1_000), "{micros}");
     failure.insert("duration_ms".to_owned(), (micros / 1_000).into());
     let item: DeadLetteredItem = serde_json::from_value(letter.clone()).expect("an item as it was written earlier");
     let read = &item.failure_history[0];

@@ -103,11 +103,11 @@ impl<'de> Deserialize<'de> for FailureDetail {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // With `remote`, this is the derived function and not this one again.
         let mut failure = Self::deserialize(deserializer)?;
-        if failure.duration_us == 0 {
-            if let Some(millis) = failure.extra.get(MILLISECONDS).and_then(Value::as_u64) {
-                failure.duration_us = millis.saturating_mul(1_000);
-                failure.extra.remove(MILLISECONDS);
-            }
+        if failure.duration_us == 0
+            && let Some(millis) = failure.extra.get(MILLISECONDS).and_then(Value::as_u64)
+        {
+            failure.duration_us = millis.saturating_mul(1_000);
+            failure.extra.remove(MILLISECONDS);
         }
         Ok(failure)
     }

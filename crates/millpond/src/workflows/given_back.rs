@@ -20,7 +20,7 @@ impl NewWorkflow {
     /// `id`, `version`, `created_at`, `definition`, and `content_hash` or the field `_store` that is shown with it.
     pub fn is_version(document: &Value) -> bool {
         let has = |name: &&str| document.get(*name).is_some();
-        ALWAYS.iter().all(|name| has(&name)) && OF_THE_STORE.iter().any(|name| has(&name))
+        ALWAYS.iter().all(&has) && OF_THE_STORE.iter().any(has)
     }
 
     /// A stored version, to be stored elsewhere as the version it is. All of it is kept, fields we do not know too; only
