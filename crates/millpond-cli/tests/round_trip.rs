@@ -125,4 +125,29 @@ fn a_version_that_was_changed_under_its_hash_is_refused_and_without_it_stored() 
     assert_eq!(scene.quiet("workflows store changed.json").status.code(), Some(4), "etl@1 exists");
     let stored = json(&scene, "workflows store changed.json --next -o json");
     assert_eq!((stored["version"].clone(), stored["definition"]["nodes"][1].clone()), (2.into(), "b".into()));
+    assert_eq!(stored["parent"], serde_json::json!({ "id": "etl", "version": 1 }), "made from the version given");
+}
+
+#[test]
+fn a_renamed_definition_gives_its_version_the_new_name() {
+    let scene = Scene::new();
+    scene.file("etl.json", r#"{"id":"etl","name":"old","tags":["slow"]}"#);
+    json(&scene, "workflows store etl.json --author anna -o json");
+    let mut changed = json(&scene, "workflows get etl@1 -o json");
+    changed.as_object_mut().expect("an object").remove("content_hash");
+    changed["definition"]["name"] = "new".into();
+    changed["definition"]["tags"] = serde_json::json!(["fast"]);
+    scene.file("changed.json", changed.to_string());
+    let stored = json(&scene, "workflows store changed.json --next -o json");
+    let said = ["name", "tags", "author"].map(|field| stored[field].clone());
+    assert_eq!(said, ["new".into(), serde_json::json!(["fast"]), "anna".into()]);
+}
+
+#[test]
+fn a_definition_may_have_the_fields_of_a_version() {
+    let scene = Scene::new();
+    let definition = r#"{"id":"x","version":1,"created_at":"2026-11-21T08:45:04Z","definition":{"a":1}}"#;
+    scene.file("x.json", definition);
+    let stored = json(&scene, "workflows store x.json -o json");
+    assert_eq!(stored["definition"], serde_json::from_str::<Value>(definition).expect("JSON"));
 }

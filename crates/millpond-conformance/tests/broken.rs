@@ -15,7 +15,7 @@ const UNTESTED: [&str; 1] = ["limits::leases"];
 fn every_broken_engine_fails_exactly_its_own_clauses() {
     table::silence_clauses();
     let suite = Suite::of_engine();
-    let table = Table::of(BrokenEngine::of_engine(), &suite, |_, _| false);
+    let mut table = Table::of(BrokenEngine::of_engine(), &suite, |_, _| false);
     table.assert_golden("broken.txt");
     table.assert_covers(&suite, &UNTESTED);
 }

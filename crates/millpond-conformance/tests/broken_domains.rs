@@ -67,8 +67,20 @@ fn every_clause_on_a_domain_fails_on_a_broken_engine_and_on_no_honest_one() {
     let suite = Suite::of_domains();
     let honest = || Arc::new(ReferencePlace::new()) as Arc<dyn Place>;
     let failed = table::failures(honest, suite.clauses().iter().copied());
+    let failed = table::confirmed(honest, failed, |_| false);
     assert!(failed.is_empty(), "the reference engine fails {failed:?}");
-    let table = Table::of(BrokenEngine::of_domains(), &suite, left_out);
+    let mut table = Table::of(BrokenEngine::of_domains(), &suite, left_out);
     table.assert_golden("broken-domains.txt");
     table.assert_covers(&suite, &UNTESTED);
+}
+
+#[test]
+fn a_clause_that_only_took_too_long_is_run_again_where_no_hang_is_expected() {
+    let honest = || Arc::new(ReferencePlace::new()) as Arc<dyn Place>;
+    let suite = Suite::of_domains().matching("feedback");
+    // Without any time at all every clause is late, as on a machine that stands still.
+    let late = || table::failures_within(std::time::Duration::ZERO, honest, suite.clauses().iter().copied());
+    assert!(!late().is_empty() && late().len() == suite.clauses().len(), "{:?}", late());
+    assert!(table::confirmed(honest, late(), |_| false).is_empty(), "an honest engine fails nothing when it is given time");
+    assert_eq!(table::confirmed(honest, late(), |_| true).len(), suite.clauses().len(), "an expected hang stands");
 }

@@ -1,8 +1,10 @@
 //! Checks that what is stored is what should be stored.
 
+use std::collections::BTreeMap;
+
 use millpond_core::{FieldKind, FieldValue, Json, Namespace, Result};
-use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Row};
 
 use crate::catalog::{Schema, Schemas};
 use crate::errors::sql;
@@ -20,17 +22,12 @@ pub(crate) fn check(connection: &Connection, namespace: &Namespace, schemas: &Sc
     let schema = schemas.of(connection, &ns)?;
     findings.extend(streams(connection, &ns)?);
     findings.extend(positions(connection, &ns, &schema)?);
-    findings.extend(events(connection, &ns)?);
+    events(connection, &ns, &mut findings)?;
     for table in schema.declared() {
         records(connection, &ns, table, &mut findings)?;
         left_behind(connection, &ns, table, &mut findings)?;
     }
-    findings.extend(run(
-        connection,
-        "SELECT collection || '/' || key || ': the document is not JSON' FROM records WHERE ns = ?1 AND NOT json_valid(doc) LIMIT 100",
-        &[Box::new(ns.id)],
-        |r| r.get(0),
-    )?);
+    undeclared(connection, &ns, &mut findings)?;
     findings.truncate(FINDINGS);
     Ok(findings)
 }
@@ -55,18 +52,52 @@ fn streams(connection: &Connection, ns: &NamespaceRow) -> Result<Vec<String>> {
     )
 }
 
-/// The data and labels of every event read back.
-fn events(connection: &Connection, ns: &NamespaceRow) -> Result<Vec<String>> {
-    run(
-        connection,
-        "SELECT 'event at position ' || position || CASE WHEN json_valid(data) THEN ': the labels are not texts by name' \
-           ELSE ': the data is not JSON' END \
-         FROM events WHERE row > ?1 AND row < ?2 AND (NOT json_valid(data) OR (labels IS NOT NULL AND CASE WHEN json_valid(labels) \
-           THEN json_type(labels) <> 'object' OR EXISTS (SELECT 1 FROM json_each(labels) l WHERE l.type <> 'text') ELSE 1 END)) \
-         LIMIT 100",
-        &[Box::new(ns.base()), Box::new(ns.end())],
-        |r| r.get(0),
-    )
+/// The data and labels of every event read back, as its readers read them.
+fn events(connection: &Connection, ns: &NamespaceRow, findings: &mut Vec<String>) -> Result<()> {
+    let mut statement =
+        connection.prepare("SELECT position, data, labels FROM events WHERE row > ?1 AND row < ?2").map_err(sql("check"))?;
+    let mut rows = statement.query([ns.base(), ns.end()]).map_err(sql("check"))?;
+    while let Some(row) = rows.next().map_err(sql("check"))? {
+        if findings.len() >= FINDINGS {
+            return Ok(());
+        }
+        let position: i64 = row.get(0).map_err(sql("check"))?;
+        if text(row, 1).is_none_or(|data| Json::from_store(data).check_text().is_err()) {
+            findings.push(format!("event at position {position}: the data is not JSON"));
+        }
+        let labels = row.get_ref(2).map_err(sql("check"))?;
+        let read = labels.as_str().ok().and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text).ok());
+        if labels != ValueRef::Null && read.is_none() {
+            findings.push(format!("event at position {position}: the labels are not texts by name"));
+        }
+    }
+    Ok(())
+}
+
+/// The documents of collections nobody declared: they have no fields, but have to read back as well.
+fn undeclared(connection: &Connection, ns: &NamespaceRow, findings: &mut Vec<String>) -> Result<()> {
+    let mut statement =
+        connection.prepare("SELECT collection || '/' || key, doc FROM records WHERE ns = ?1").map_err(sql("check"))?;
+    let mut rows = statement.query([ns.id]).map_err(sql("check"))?;
+    while let Some(row) = rows.next().map_err(sql("check"))? {
+        if findings.len() >= FINDINGS {
+            return Ok(());
+        }
+        match text(row, 1).map(|doc| Json::from_store(doc).check_text()) {
+            Some(Ok(())) => {}
+            damaged => {
+                let record = text(row, 0).unwrap_or_else(|| "a record whose name is not text".to_owned());
+                let why = damaged.and_then(std::result::Result::err).map(|e| format!(": {e}")).unwrap_or_default();
+                findings.push(format!("{record}: the document is not JSON{why}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A column that should hold text.
+fn text(row: &Row<'_>, column: usize) -> Option<String> {
+    row.get_ref(column).ok().and_then(|value| value.as_str().ok().map(str::to_owned))
 }
 
 fn positions(connection: &Connection, ns: &NamespaceRow, schema: &Schema) -> Result<Vec<String>> {
@@ -125,8 +156,7 @@ fn records(connection: &Connection, ns: &NamespaceRow, table: &Table, findings: 
         if findings.len() >= FINDINGS {
             return Ok(());
         }
-        let text = |i| row.get_ref(i).ok().and_then(|v| v.as_str().ok().map(str::to_owned));
-        let (Some(key), Some(doc)) = (text(0), text(1)) else {
+        let (Some(key), Some(doc)) = (text(row, 0), text(row, 1)) else {
             findings.push(format!("{}: a key or document is not text", table.collection));
             continue;
         };

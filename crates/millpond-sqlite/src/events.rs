@@ -184,7 +184,8 @@ fn event(row: &Row<'_>, position: Position, stream: Option<&StreamName>) -> std:
         None => StreamName::from_store(row.get_ref(10).map_err(text)?.as_str().map_err(|e| e.to_string())?),
     };
     let data = row.get_ref(9).map_err(text)?.as_str().map_err(|e| e.to_string())?;
-    serde_json::from_str::<serde::de::IgnoredAny>(data).map_err(|e| format!("the data is not JSON: {e}"))?;
+    let data = Json::from_store(data);
+    data.check_text().map_err(|e| format!("the data is not JSON: {e}"))?;
     Ok(Event {
         stream,
         sequence: row.get::<_, i64>(1).map_err(text)?.cast_unsigned(),
@@ -196,7 +197,7 @@ fn event(row: &Row<'_>, position: Position, stream: Option<&StreamName>) -> std:
         agent: row.get(6).map_err(text)?,
         source: row.get(7).map_err(text)?,
         labels,
-        data: Json::from_store(data),
+        data,
     })
 }
 

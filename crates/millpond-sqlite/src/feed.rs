@@ -174,12 +174,11 @@ fn change(row: &rusqlite::Row<'_>, collection: &CollectionName, position: Positi
     };
     let damaged = |why| Found::Damaged(Damaged { what: format!("{collection} at position {position}"), why });
     match read() {
-        Ok(Change::Record(record)) if !is_json(record.value.as_str()) => damaged("the document is not JSON".to_owned()),
+        Ok(Change::Record(record)) => match record.value.check_text() {
+            Ok(()) => Found::Change(Change::Record(record)),
+            Err(error) => damaged(format!("the document is not JSON: {error}")),
+        },
         Ok(change) => Found::Change(change),
         Err(error) => damaged(error.to_string()),
     }
-}
-
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }

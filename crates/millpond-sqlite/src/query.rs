@@ -314,8 +314,8 @@ impl Pager<'_> {
 /// A record whose document is JSON, or why it is not.
 fn record(table: &Table, key: Key, row: &Row<'_>) -> std::result::Result<Record, String> {
     let text = |e: rusqlite::Error| e.to_string();
-    let doc = row.get_ref(5).map_err(text)?.as_str().map_err(|e| e.to_string())?;
-    serde_json::from_str::<serde::de::IgnoredAny>(doc).map_err(|e| format!("the document is not JSON: {e}"))?;
+    let value = Json::from_store(row.get_ref(5).map_err(text)?.as_str().map_err(|e| e.to_string())?);
+    value.check_text().map_err(|e| format!("the document is not JSON: {e}"))?;
     Ok(Record {
         collection: table.collection.clone(),
         key,
@@ -323,7 +323,7 @@ fn record(table: &Table, key: Key, row: &Row<'_>) -> std::result::Result<Record,
         position: Position(row.get::<_, i64>(2).map_err(text)?.cast_unsigned()),
         time: Timestamp::from_micros(row.get(3).map_err(text)?),
         by: row.get(4).map_err(text)?,
-        value: Json::from_store(doc),
+        value,
     })
 }
 

@@ -56,8 +56,9 @@ fn record(row: &Row<'_>, id: &RecordId) -> rusqlite::Result<Record> {
 fn whole(doc: &str) -> rusqlite::Result<&str> {
     match (doc.as_bytes().first(), doc.as_bytes().last()) {
         (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) if doc.len() > 1 => Ok(doc),
-        _ => serde_json::from_str::<serde::de::IgnoredAny>(doc)
-            .map(|_| doc)
+        _ => Json::from_store(doc)
+            .check_text()
+            .map(|()| doc)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(e))),
     }
 }

@@ -106,6 +106,38 @@ async fn a_record_that_is_not_json_is_corrupt_by_key_and_damaged_in_lists() {
     assert!(ground.findings().await.contains("tasks/t1"));
 }
 
+/// Texts with every bracket in its place that no value can be made of.
+fn without_value() -> [String; 3] {
+    [
+        "{\"state\":1e999}".to_owned(),
+        "{\"state\":\"\\ud800\"}".to_owned(),
+        format!("{{\"state\":{}1{}}}", "[".repeat(200), "]".repeat(200)),
+    ]
+}
+
+#[tokio::test]
+async fn what_has_no_value_is_damaged_for_every_reader_and_for_the_check() {
+    let ground = Ground::new().await;
+    for text in without_value() {
+        ground.damage(&format!("UPDATE tasks SET doc = '{text}' WHERE key = 't1'; UPDATE records SET doc = '{text}'"));
+        ground.damage(&format!("UPDATE events SET data = '{text}' WHERE sequence = 1"));
+        let found = ground.findings().await;
+        for (collection, key, beside) in [("tasks", "t1", 1), ("loose", "l1", 0)] {
+            let error = ground.store.get(collection, key).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains(key), "{text}: {error}");
+            let page = ground.store.query(Query::new(collection).unwrap()).await.unwrap();
+            assert_eq!((page.items.len(), page.damaged.len()), (beside, 1), "{text} in {collection}");
+            let selector = Selector::Records { collection: collection.try_into().unwrap(), key_prefix: String::new() };
+            assert_eq!(ground.feed(selector).await, (beside, 1), "{text} in {collection}");
+            assert!(found.contains(&format!("{collection}/{key}: ")), "{text}: {found}");
+        }
+        let page = ground.store.events(EventQuery::new(EventFilter::all())).await.unwrap();
+        assert_eq!((page.items.len(), page.damaged.len()), (2, 1), "{text}");
+        assert_eq!(ground.feed(Selector::Events(EventFilter::all())).await, (2, 1), "{text}");
+        assert!(found.contains(": the data is not JSON"), "{text}: {found}");
+    }
+}
+
 #[tokio::test]
 async fn check_sees_side_tables_and_positions_of_undeclared_records() {
     let ground = Ground::new().await;

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millpond_core::{Commit, Engine, Front, Namespace, Selector, StartAt, Store};
 use millpond_sqlite::{SqliteEngine, SqliteOptions};
@@ -81,7 +82,10 @@ async fn a_commit_waits_for_the_lock_while_the_thread_goes_on() {
 async fn a_watch_begins_and_waits_while_the_thread_goes_on() {
     let (_folder, path) = stored().await;
     let (engine, store) = open(&path).await.expect("opens");
-    let mut feed = store.subscribe(Selector::Events(millpond_core::EventFilter::all()), StartAt::Now);
+    // From a moment that is settled before anything runs side by side: where `Now` is, its first read would decide, off
+    // this thread, perhaps after the commit it is to wait for.
+    let before = StartAt::After(store.cursor(store.head().await.expect("reads")));
+    let mut feed = store.subscribe(Selector::Events(millpond_core::EventFilter::all()), before);
     // Another handle commits what the watch waits for; both have only this thread.
     let (other_engine, other) = open(&path).await.expect("opens");
     let event = millpond_core::NewEvent::of("made", &1).expect("valid");
@@ -91,8 +95,9 @@ async fn a_watch_begins_and_waits_while_the_thread_goes_on() {
         }
         other.commit(Commit::new().append("log", event).expect("valid")).await.expect("commits")
     };
-    let (delivery, receipt) = tokio::join!(feed.next(), writes);
-    let delivery = delivery.expect("goes on").expect("delivered");
+    let watched = tokio::time::timeout(Duration::from_secs(60), feed.next());
+    let (delivery, receipt) = tokio::join!(watched, writes);
+    let delivery = delivery.expect("the watch ends").expect("goes on").expect("delivered");
     assert!(format!("{delivery:?}").contains("made"), "{delivery:?} after {receipt:?}");
     drop(feed);
     other_engine.close().await.expect("closes");

@@ -24,6 +24,7 @@ mod conditions;
 pub mod dead_letters;
 mod diff;
 mod events;
+mod extra;
 mod flows;
 #[cfg(feature = "file")]
 mod journals;

@@ -148,3 +148,22 @@ fn the_same_in_a_program_without_a_runtime() {
     let stats = letters.stats(Some("job")).expect("counts");
     assert_eq!((stats.total, stats.by_state["discarded"], stats.by_state["completed"]), (2, 1, 1));
 }
+
+#[test]
+fn how_long_an_attempt_took_is_read_from_milliseconds_too() {
+    let mut letter: serde_json::Value = serde_json::from_str(include_str!("golden/dead_letter-v1.json")).expect("JSON");
+    let failure = letter["failure_history"][0].as_object_mut().expect("an attempt");
+    let micros = failure.remove("duration_us").and_then(|n| n.as_u64()).expect("microseconds");
+    assert!(micros > 0 && micros.is_multiple_of(1_000), "{micros}");
+    failure.insert("duration_ms".to_owned(), (micros / 1_000).into());
+    let item: DeadLetteredItem = serde_json::from_value(letter.clone()).expect("an item as it was written earlier");
+    let read = &item.failure_history[0];
+    assert_eq!((read.duration_us, read.extra.get("duration_ms")), (micros, None));
+    // Written again, it is in microseconds, once.
+    let written = serde_json::to_value(read).expect("JSON");
+    assert_eq!((written["duration_us"].as_u64(), written.get("duration_ms")), (Some(micros), None));
+    // Where both are there, the microseconds count and the other field is kept as it is.
+    letter["failure_history"][0]["duration_us"] = 7.into();
+    let item: DeadLetteredItem = serde_json::from_value(letter).expect("an item");
+    assert_eq!((item.failure_history[0].duration_us, item.failure_history[0].extra.contains_key("duration_ms")), (7, true));
+}

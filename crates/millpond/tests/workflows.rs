@@ -33,6 +33,64 @@ fn version_references() {
     }
 }
 
+/// A version as `get` shows it.
+fn shown(name: &str) -> Value {
+    serde_json::json!({
+        "id": "etl", "version": 1, "created_at": "2026-11-21T08:45:04.011775Z", "_store": {"revision": 1, "position": 3},
+        "name": name, "description": "old words", "tags": ["old"], "author": "anna", "reasoning": "the first",
+        "parent": {"id": "etl", "version": 7},
+        "definition": {"id": "etl", "name": "new", "metadata": {"tags": ["new"], "created_by": "ben"}},
+    })
+}
+
+#[test]
+fn a_changed_definition_is_believed_before_what_stands_beside_it() {
+    let next = NewWorkflow::next_of(shown("old")).expect("a version");
+    let pond = millpond::blocking::open("memory:").expect("opens");
+    pond.workflows().store(&NewWorkflow::of(serde_json::json!({"id": "etl"}))).expect("the first");
+    let stored = pond.workflows().store(&next).expect("the next");
+    assert_eq!((stored.version, stored.parent), (2, Some(VersionRef::new("etl", 1))), "made from the version given");
+    assert_eq!((stored.name.as_deref(), stored.author.as_deref()), (Some("new"), Some("ben")));
+    assert_eq!((stored.tags, stored.reasoning), (["new"].into(), None));
+    assert_eq!(stored.description.as_deref(), Some("old words"), "the definition says nothing about it");
+    assert!(stored.extra.is_empty(), "{:?}", stored.extra);
+
+    // Under its hash the definition is the old one, and what was said beside it stands.
+    let mut unchanged = shown("other");
+    unchanged["content_hash"] = stored.content_hash.into();
+    let again = NewWorkflow::from_version(unchanged).expect("a version");
+    assert_eq!((again.name.as_deref(), again.author.as_deref()), (Some("other"), Some("anna")));
+    assert_eq!((again.reasoning.as_deref(), again.parent), (Some("the first"), Some(VersionRef::new("etl", 7))));
+    assert!(again.extra.is_empty(), "the store's field is not kept: {:?}", again.extra);
+}
+
+#[test]
+fn a_definition_with_fields_named_like_a_versions_is_a_definition() {
+    let mut document = shown("old");
+    assert!(NewWorkflow::is_version(&document));
+    let fields = document.as_object_mut().expect("an object");
+    fields.remove("_store");
+    assert!(!NewWorkflow::is_version(&document), "nothing in it is the store's");
+    document["content_hash"] = "sha256:x".into();
+    assert!(NewWorkflow::is_version(&document));
+}
+
+#[test]
+fn a_further_field_never_takes_the_place_of_the_stores() {
+    let pond = millpond::blocking::open("memory:").expect("opens");
+    for (name, value) in
+        [("version", 99.into()), ("content_hash", "x".into()), ("created_at", Value::Null), ("parent", "x".into())]
+    {
+        let mut new = NewWorkflow::of(serde_json::json!({"id": "w"}));
+        new.extra.insert(name.to_owned(), value);
+        let error = pond.workflows().store(&new).expect_err(name);
+        assert!(error.kind() == ErrorKind::Invalid && error.message().contains(name), "{error}");
+    }
+    let mut new = NewWorkflow::of(serde_json::json!({"id": "w"}));
+    new.extra.insert("of_a_newer_version".to_owned(), 1.into());
+    assert_eq!(pond.workflows().store(&new).expect("stored").version, 1);
+}
+
 #[test]
 fn synchronous_callers_have_all_of_it() {
     let pond = millpond::blocking::open("memory:").expect("opens");

@@ -23,7 +23,7 @@ pub fn read_text(file: &str) -> Result<String> {
 
 /// A document's text without what the program shows beside it: the field `_store`. So what a command printed can be
 /// given back to another. Text that is no such JSON stays as it is, for the document's own reader to judge.
-fn without_store_field(text: String) -> String {
+pub fn without_store_field(text: String) -> String {
     let Ok(mut value) = Json::parse(&text).and_then(|json| json.value()) else { return text };
     match value.as_object_mut().and_then(|fields| fields.remove(STORE_FIELD)) {
         Some(_) => value.to_string(),

@@ -94,7 +94,7 @@ pub struct StoreArgs {
     /// This version; else the definition's own, else the next
     #[arg(long, value_name = "N", conflicts_with = "next")]
     as_version: Option<u32>,
-    /// The next version, whatever the definition says
+    /// The next version, whatever the definition says; of a version, made from it
     #[arg(long)]
     next: bool,
     /// The version it was made from, such as etl@2
@@ -250,10 +250,7 @@ pub async fn run(ctx: &Context, command: WorkflowsCommand) -> Result<Exit> {
 }
 
 fn new_workflow(args: StoreArgs) -> Result<NewWorkflow> {
-    let mut new = given(&args.file)?;
-    if args.next {
-        new = new.next();
-    }
+    let mut new = given(&args.file, args.next)?;
     new.id = args.id.or(new.id);
     new.version = args.as_version.or(new.version);
     new.parent = args.parent.or(new.parent);
@@ -267,18 +264,19 @@ fn new_workflow(args: StoreArgs) -> Result<NewWorkflow> {
     Ok(new)
 }
 
-/// A definition, or a whole version as `get -o json` prints it.
-fn given(file: &str) -> Result<NewWorkflow> {
-    let text = input::document_file(file)?;
+/// A definition, or a whole version as `get -o json` prints it; perhaps to be stored as the next version.
+fn given(file: &str, next: bool) -> Result<NewWorkflow> {
+    let text = input::read_text(file)?;
     // JSON is YAML, so one reader takes both.
     let document = millpond::yaml::parse(&text)?;
     if !NewWorkflow::is_version(&document) {
-        return NewWorkflow::from_yaml(&text);
+        let new = NewWorkflow::from_yaml(&input::without_store_field(text))?;
+        return Ok(if next { new.next() } else { new });
     }
     if let Some(at) = document.get("created_at").and_then(serde_json::Value::as_str) {
         crate::report::note(format_args!("created_at {at} is not taken over: a version has the moment it is stored at"));
     }
-    NewWorkflow::from_version(document)
+    if next { NewWorkflow::next_of(document) } else { NewWorkflow::from_version(document) }
 }
 
 fn show(ctx: &Context, version: &millpond::WorkflowVersion, item: &serde_json::Value, yaml: bool) -> Result<()> {

@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a life that is to be killed while it starts has at most: less than a start takes with its first commit.
-pub const START_UP: Duration = Duration::from_millis(15);
-
 /// One acknowledged commit.
 #[derive(Debug, Clone, serde::Deserialize)]
 pub struct Ack {

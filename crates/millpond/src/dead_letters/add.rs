@@ -83,6 +83,7 @@ impl DeadLetters {
                 (letter, Expectation::Revision(record, revision), opens)
             }
         };
+        letter.check_extra()?;
         let mut commit = Commit::new().trusted().expect(expect).write(Records::put(&letter)?);
         let mut evicted = Vec::new();
         if opens {

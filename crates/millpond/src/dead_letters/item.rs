@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millpond_core::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// What kind of failure it was.
@@ -63,6 +63,7 @@ impl ErrorType {
 
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct FailureDetail {
     /// 1, 2, 3 …
     pub attempt_number: u32,
@@ -84,7 +85,7 @@ pub struct FailureDetail {
     /// The step that failed.
     #[serde(default)]
     pub step_failed: String,
-    /// How long the attempt took, in microseconds.
+    /// How long the attempt took, in microseconds. Read also from Prodigy's `duration_ms`.
     #[serde(default)]
     pub duration_us: u64,
     /// Where the agent's log is.
@@ -93,6 +94,29 @@ pub struct FailureDetail {
     /// Fields we do not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
+}
+
+/// The name Prodigy and letters written earlier have for how long an attempt took, in milliseconds.
+const MILLISECONDS: &str = "duration_ms";
+
+impl<'de> Deserialize<'de> for FailureDetail {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // With `remote`, this is the derived function and not this one again.
+        let mut failure = Self::deserialize(deserializer)?;
+        if failure.duration_us == 0
+            && let Some(millis) = failure.extra.get(MILLISECONDS).and_then(Value::as_u64)
+        {
+            failure.duration_us = millis.saturating_mul(1_000);
+            failure.extra.remove(MILLISECONDS);
+        }
+        Ok(failure)
+    }
+}
+
+impl Serialize for FailureDetail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl FailureDetail {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{DeadLetteredItem, FailureDetail, error_signature};
+use crate::extra::{self, Extended, Extra};
 use crate::text::key_segment;
 
 /// Attempts an item keeps; older ones are dropped and counted.
@@ -124,6 +125,14 @@ pub struct DeadLetter {
     pub item: DeadLetteredItem,
 }
 
+impl Extended for DeadLetter {
+    fn extras(&self) -> Vec<&Extra> {
+        let artifacts = self.item.worktree_artifacts.iter().map(|a| &a.extra);
+        let failures = self.item.failure_history.iter().map(|f| &f.extra);
+        [&self.item.extra].into_iter().chain(artifacts).chain(failures).collect()
+    }
+}
+
 impl Document for DeadLetter {
     const COLLECTION: Collection = Collection::new("dead_letters")
         .version(1)
@@ -159,6 +168,11 @@ pub(super) fn key(job: &str, item: &str) -> Result<Key> {
 }
 
 impl DeadLetter {
+    /// Refuses further fields, handed in with the item or a failure, that are fields of the letter.
+    pub(super) fn check_extra(&self) -> Result<()> {
+        extra::check(&format!("item {:?} of job {:?}", self.item.item_id, self.job_id), self)
+    }
+
     /// A letter that waits from now on.
     pub(super) fn new(job: &str, item: DeadLetteredItem, now: Timestamp) -> Self {
         let mut letter = Self {

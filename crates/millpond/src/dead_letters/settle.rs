@@ -80,6 +80,7 @@ impl DeadLetters {
         let (mut letter, at) = self.at(&LetterRef::from(claim)).await?;
         letter.failed_again(vec![failure], 1);
         letter.wait(self.store.now().plus(delay));
+        letter.check_extra()?;
         let part = under(&at, |_| Records::put(&letter))?;
         self.store.commit(part).await.map_err(lost)
     }

@@ -26,6 +26,7 @@ use millpond_core::{
 };
 
 use crate::conditions::Conditions;
+use crate::extra;
 
 pub use check::{FlowProblem, FlowProblems};
 pub use component::{ComponentConfig, DeployedComponent};
@@ -185,6 +186,7 @@ impl Flows {
 
     async fn plan_create(&self, flow: &Flow) -> Result<(Commit, Flow)> {
         flow.validate()?;
+        extra::check(&format!("flow {:?}", flow.id), flow)?;
         let newest = history::history(&flow.id)?.order_desc("version").limit(1);
         let (id, reads) = (flow_id(&flow.id)?, [Read::Get(flow_id(&flow.id)?), Read::Query(newest)]);
         let mut answers = self.store.read(reads.into()).await?.into_iter();
@@ -248,6 +250,7 @@ impl Flows {
 
     async fn plan_update(&self, flow: &Flow) -> Result<(Commit, Flow)> {
         flow.validate()?;
+        extra::check(&format!("flow {:?}", flow.id), flow)?;
         let found = self.flows().get(&flow.id).await?.ok_or_else(|| absent(&flow.id))?;
         self.check_version(&found, Some(flow.version))?;
         if found.runtime_state == RuntimeState::Running {

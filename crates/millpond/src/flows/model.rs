@@ -6,6 +6,8 @@ use millpond_core::{Collection, Document, Error, FieldKind, Json, Key, Result, T
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::extra::{Extended, Extra};
+
 /// Where a flow stands between drawing board and running.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +140,13 @@ impl Flow {
                 category.clone_into(&mut node.category);
             }
         }
+    }
+}
+
+impl Extended for Flow {
+    fn extras(&self) -> Vec<&Extra> {
+        let nodes = self.nodes.iter().flat_map(|node| [&node.extra, &node.position.extra]);
+        [&self.extra].into_iter().chain(nodes).chain(self.connections.iter().map(|c| &c.extra)).collect()
     }
 }
 

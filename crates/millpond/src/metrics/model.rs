@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sketch::Sketch;
+use crate::extra::{self, Extended, Extra};
 use crate::text::{key_segment, micros, sha256_hex};
 
 /// The figures of one run: what a caller hands in, and the fact that is kept.
@@ -55,9 +56,11 @@ pub struct Execution {
     pub extra: BTreeMap<String, Value>,
 }
 
-/// Fields of [`Execution`] that nothing in `extra` may stand in for.
-const OWN_FIELDS: [&str; 11] =
-    ["run", "workflow", "version", "success", "at", "duration_us", "tokens", "cost_micros", "operations", "nodes", "digest"];
+impl Extended for Execution {
+    fn extras(&self) -> Vec<&Extra> {
+        vec![&self.extra]
+    }
+}
 
 /// One execution of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,10 +167,7 @@ impl Execution {
         if self.workflow.is_empty() {
             return Err(Error::invalid(format!("the figures of run {} name no workflow", self.run)));
         }
-        if let Some(name) = self.extra.keys().find(|name| OWN_FIELDS.contains(&name.as_str())) {
-            return Err(Error::invalid(format!("the figures of run {} hold another field named {name:?}", self.run))
-                .with_next("give the extra field another name"));
-        }
+        extra::check(&format!("the record of run {}", self.run), &self)?;
         self.digest = String::new();
         self.digest = sha256_hex(Json::of(&self)?.as_str().as_bytes());
         self.at = self.at.or(Some(now));

@@ -9,8 +9,8 @@ use millpond_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::model::Extra;
 use super::{Sessions, TRIES};
+use crate::extra::Extra;
 
 /// A session and its job, as Prodigy keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ use millpond_core::{
 };
 use serde_json::Value;
 
+use crate::extra;
+
 pub use filter::SessionFilter;
 pub use mapping::{JobSessionMapping, SessionJobMapping};
 pub use model::{
@@ -77,6 +79,7 @@ impl Sessions {
             mapreduce_data: new.mapreduce_data,
             extra: BTreeMap::new(),
         };
+        extra::check(&format!("session {:?}", session.id), &session)?;
         let absent = Expectation::Absent(Records::<Session>::id(&session.id)?);
         let commit = Commit::new().trusted().expect(absent).write(Records::put(&session)?);
         Ok((session, commit))
@@ -125,6 +128,7 @@ impl Sessions {
             (None, Some(_)) => return Err(missing(&session.id)),
             (None, None) => Expectation::Absent(id),
         };
+        extra::check(&format!("session {:?}", session.id), &session)?;
         let receipt = self.store.commit(Commit::new().trusted().expect(expect).write(Records::put(&session)?)).await?;
         Ok(written(session, &receipt))
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::SessionStatus;
+use crate::extra::{Extended, Extra};
 
 /// What a session runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,9 +37,6 @@ impl std::str::FromStr for SessionType {
         })
     }
 }
-
-/// Fields of a document that this version does not know, kept as they are.
-pub type Extra = BTreeMap<String, Value>;
 
 /// One session. Times keep microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +76,14 @@ pub struct Session {
     /// Fields we do not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl Extended for Session {
+    fn extras(&self) -> Vec<&Extra> {
+        let checkpoints = self.checkpoints.iter().map(|c| &c.extra);
+        let (workflow, job) = (self.workflow_data.iter().map(|w| &w.extra), self.mapreduce_data.iter().map(|m| &m.extra));
+        [&self.extra].into_iter().chain(checkpoints).chain(workflow).chain(job).collect()
+    }
 }
 
 impl Document for Session {

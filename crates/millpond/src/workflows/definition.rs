@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use millpond_core::{Error, Json, Result, Timestamp, limits};
 use serde_json::Value;
 
+use crate::extra;
+
 use super::model::{NewWorkflow, Tags, VersionRef, WorkflowVersion};
 
 /// The version a definition gives itself: an integer, or nothing. (Other documents keep text or floats under that name.)
@@ -44,6 +46,33 @@ pub(super) fn id_of(new: &NewWorkflow) -> Result<String> {
     Ok(id)
 }
 
+/// What a definition says of itself that is also a field of its version.
+pub(super) struct Said {
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) reasoning: Option<String>,
+    pub(super) author: Option<String>,
+    pub(super) tags: Option<Tags>,
+}
+
+impl Said {
+    /// Looks into the definition and its `metadata`.
+    pub(super) fn of(definition: &Value) -> Self {
+        let metadata = definition.get("metadata");
+        let own = |key: &str| definition.get(key).and_then(Value::as_str).map(str::to_owned);
+        let noted = |key: &str| metadata.and_then(|m| m.get(key)).and_then(Value::as_str).map(str::to_owned);
+        let tags = definition.get("tags").or_else(|| metadata.and_then(|m| m.get("tags")));
+        Self {
+            name: own("name"),
+            description: own("description"),
+            reasoning: own("reasoning").or_else(|| noted("reasoning")),
+            author: own("author").or_else(|| noted("created_by")),
+            // Something else under that name is the definition's own business.
+            tags: tags.and_then(|t| serde_json::from_value(t.clone()).ok()),
+        }
+    }
+}
+
 /// The document to store. The definition's own `id` and integer `version` are made to agree with what it is stored as.
 pub(super) fn stored(new: &NewWorkflow, at: VersionRef, now: Timestamp) -> Result<WorkflowVersion> {
     let mut definition = new.definition.clone();
@@ -51,28 +80,23 @@ pub(super) fn stored(new: &NewWorkflow, at: VersionRef, now: Timestamp) -> Resul
         *version = Value::from(at.version);
     }
     check_graph(&definition)?;
-    let metadata = definition.get("metadata");
-    let said = |key: &str| definition.get(key).and_then(Value::as_str).map(str::to_owned);
-    let noted = |key: &str| metadata.and_then(|m| m.get(key)).and_then(Value::as_str).map(str::to_owned);
-    let tags = || {
-        let own = definition.get("tags").or_else(|| metadata.and_then(|m| m.get("tags")));
-        // Something else under that name is the definition's own business.
-        own.and_then(|t| serde_json::from_value::<Tags>(t.clone()).ok()).unwrap_or_default()
-    };
-    Ok(WorkflowVersion {
+    let said = Said::of(&definition);
+    let version = WorkflowVersion {
         id: at.id,
         version: at.version,
-        name: new.name.clone().or_else(|| said("name")),
-        description: new.description.clone().or_else(|| said("description")),
+        name: new.name.clone().or(said.name),
+        description: new.description.clone().or(said.description),
         parent: new.parent.clone(),
-        reasoning: new.reasoning.clone().or_else(|| said("reasoning")).or_else(|| noted("reasoning")),
-        tags: new.tags.clone().unwrap_or_else(tags),
-        author: new.author.clone().or_else(|| said("author")).or_else(|| noted("created_by")),
+        reasoning: new.reasoning.clone().or(said.reasoning),
+        tags: new.tags.clone().or(said.tags).unwrap_or_default(),
+        author: new.author.clone().or(said.author),
         created_at: now,
         content_hash: content_hash(&definition)?,
         definition,
         extra: new.extra.clone(),
-    })
+    };
+    extra::check(&format!("the version {}", version.reference()), &version)?;
+    Ok(version)
 }
 
 /// `sha256:` and the SHA-256 of the canonical JSON, in hexadecimal.

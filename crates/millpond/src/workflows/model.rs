@@ -8,6 +8,8 @@ use millpond_core::{Collection, Document, Error, FieldKind, Key, Result, Timesta
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::extra::{Extended, Extra};
+
 /// One version of one workflow, written `id@version`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VersionRef {
@@ -97,7 +99,8 @@ pub struct NewWorkflow {
     pub author: Option<String>,
     /// The definition: any JSON value.
     pub definition: Value,
-    /// Further fields of the version's document, which this program does not know and keeps.
+    /// Further fields of the version's document, which this program does not know and keeps. None may have the name of
+    /// a field of [`WorkflowVersion`].
     pub extra: BTreeMap<String, Value>,
 }
 
@@ -202,6 +205,12 @@ pub struct WorkflowVersion {
     /// Fields of newer versions.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
+}
+
+impl Extended for WorkflowVersion {
+    fn extras(&self) -> Vec<&Extra> {
+        vec![&self.extra]
+    }
 }
 
 impl WorkflowVersion {
