@@ -57,6 +57,11 @@ impl Slot {
         self.folder.join("replica.db")
     }
 
+    /// A file beside it that nobody else has.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Removes the replica, so that it is made again.
     pub(crate) fn clear(&self) -> Result<()> {
         for name in ["replica.db", "replica.db-wal", "replica.db-shm"] {

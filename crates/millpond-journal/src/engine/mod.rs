@@ -11,6 +11,7 @@ mod io;
 mod operations;
 mod pacing;
 mod register;
+mod snapshot;
 mod space;
 mod spaces;
 mod stats;
@@ -41,11 +42,13 @@ pub struct JournalOptions {
     pub cache: Option<PathBuf>,
     /// How long the outcome of an append is worked on before the caller hears that it is unknown.
     pub patience: Duration,
+    /// Bytes of journal after which a snapshot is made, at least; also at least half of the last snapshot.
+    pub snapshot_bytes: u64,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE }
+        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE, snapshot_bytes: snapshot::LEAST }
     }
 }
 

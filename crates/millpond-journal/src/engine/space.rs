@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::cache::Slot;
 use super::freshness::Freshness;
 use super::pacing::Pacing;
+use super::snapshot::{self, Growth};
 use super::stats::Counters;
 use super::writer::{Operation, Writer};
 use crate::entry::Parts;
@@ -41,6 +42,7 @@ pub(crate) struct Setting {
     pub(crate) io: Handle,
     pub(crate) patience: Duration,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) snapshot_bytes: u64,
 }
 
 impl Space {
@@ -54,6 +56,9 @@ impl Space {
     ) -> Result<Self> {
         let slot = Arc::new(Slot::take(cache, store_id)?);
         let replica = open_replica(&slot, &with.host)?;
+        if replica.tail()?.number == 0 {
+            snapshot::load(&replica, &*journal, &with.io, &slot)?;
+        }
         let tail = replica.tail()?;
         let seen = Arc::new(watch::Sender::new(tail.number));
         let writer = Writer {
@@ -69,7 +74,8 @@ impl Space {
             parts: Parts::default(),
             pacing: Pacing::default(),
             seen: Arc::clone(&seen),
-            _slot: Arc::clone(&slot),
+            slot: Arc::clone(&slot),
+            growth: Growth::new(with.snapshot_bytes, std::fs::metadata(slot.replica()).map_or(0, |m| m.len())),
         };
         let jobs = start(writer)?;
         Ok(Self { namespace, journal, replica, freshness: Freshness::default(), seen, jobs, _slot: slot })
@@ -102,7 +108,12 @@ impl Space {
         O: Operation + Send + 'static,
         O::Output: Send + 'static,
     {
-        self.run(move |writer| writer.write(&mut operation)).await
+        self.run(move |writer| {
+            let output = writer.write(&mut operation);
+            writer.snapshot_if_due();
+            output
+        })
+        .await
     }
 
     /// Brings the replica to the journal's tail: one round trip, which also brings what is missing.

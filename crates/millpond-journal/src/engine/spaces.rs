@@ -104,6 +104,7 @@ impl Spaces {
             io: self.io.handle()?,
             patience: self.options.patience,
             counters: Arc::clone(&self.counters),
+            snapshot_bytes: self.options.snapshot_bytes,
         };
         let (cache, store_id) = (self.cache.clone(), named.store_id.clone());
         let opened = tokio::task::spawn_blocking(move || Space::open(namespace, &store_id, journal, &cache, with)).await;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use millpond_core::{Error, ErrorKind, Host, Namespace, Result};
 use millpond_sqlite::{Replica, ReplicaWrite, Tail, Verdict};
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::append::append_all;
 use super::cache::Slot;
 use super::pacing::Pacing;
+use super::snapshot::{self, Growth, Lease, Making, Take};
 use super::stats::Counters;
 use crate::entry::{Change, Entry, Other, Parts, Signature, encode};
 use crate::journal::{After, Append, Journal, Limit, Stored, lost};
@@ -67,7 +69,9 @@ pub(crate) struct Writer {
     /// Told the number of the last entry read.
     pub(crate) seen: Arc<watch::Sender<u64>>,
     /// Where the replica is; nobody else takes it before this thread is done.
-    pub(crate) _slot: Arc<Slot>,
+    pub(crate) slot: Arc<Slot>,
+    /// When the next snapshot is due.
+    pub(crate) growth: Growth,
 }
 
 impl Writer {
@@ -117,6 +121,7 @@ impl Writer {
                 return Ok(Verdict::TakeBack(if current { Attempt::Done(planned.output) } else { Attempt::Behind }));
             };
             let (entries, tail) = encode(&self.tail, &signature, &change, self.journal.max_entry_bytes())?;
+            let size: usize = entries.iter().map(Bytes::len).sum();
             let (answer, answered) = sync_channel(1);
             let sent = append_all(Arc::clone(&self.journal), self.tail.number, entries, signature, self.patience);
             self.io.spawn(async move { answer.send(sent.await) });
@@ -124,14 +129,15 @@ impl Writer {
             match answered.recv().unwrap_or_else(|_| Err(went_away()))? {
                 Append::Overtaken => Ok(Verdict::TakeBack(Attempt::Behind)),
                 Append::Written => {
-                    appended = Some((planned.output, tail));
+                    appended = Some((planned.output, tail, size));
                     applied.map(|()| Verdict::Keep(Attempt::Behind))
                 }
             }
         });
-        let Some((output, tail)) = appended else { return outcome };
+        let Some((output, tail, size)) = appended else { return outcome };
         self.pacing.won(began.elapsed());
         self.counters.appended();
+        self.growth.grew(size);
         match outcome {
             Ok(_) => {
                 self.parts.clear();
@@ -156,9 +162,48 @@ impl Writer {
                     return Ok(());
                 }
                 After::Entries(entries) => self.replay(&entries)?,
-                After::Trimmed => return Err(trimmed(self.tail.number)),
+                After::Trimmed => self.restart_from_snapshot()?,
             }
         }
+    }
+
+    /// Begins a snapshot when the journal has grown enough and nobody else makes one.
+    pub(crate) fn snapshot_if_due(&mut self) {
+        let now = self.host.now();
+        if !self.growth.is_due(now) {
+            return;
+        }
+        let mut take = Take { by: self.me.clone(), now, lease: self.growth.lease() };
+        let begun = self.write(&mut take).and_then(|lease| {
+            let Some(lease) = lease else { return Ok(()) };
+            self.growth.leased(lease);
+            let making = Making {
+                replica: self.replica.clone(),
+                journal: Arc::clone(&self.journal),
+                io: self.io.clone(),
+                slot: Arc::clone(&self.slot),
+                host: Arc::clone(&self.host),
+            };
+            making.start(&self.growth)
+        });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "a snapshot could not be begun");
+        }
+    }
+
+    /// Brings the replica to the newest snapshot, because the entries that would follow were trimmed.
+    fn restart_from_snapshot(&mut self) -> Result<()> {
+        let behind = self.tail.number;
+        if !snapshot::load(&self.replica, &*self.journal, &self.io, &self.slot)? {
+            return Err(trimmed(behind));
+        }
+        self.parts.clear();
+        let tail = self.replica.tail()?;
+        if tail.number <= behind {
+            return Err(trimmed(behind));
+        }
+        self.stand_at(tail);
+        Ok(())
     }
 
     /// Compares the entry this replica stands at with the journal's: one that lost or forked what was seen is refused.
@@ -182,6 +227,7 @@ impl Writer {
     fn replay(&mut self, entries: &[Stored]) -> Result<()> {
         let mut tail = self.tail.clone();
         let (parts, pacing, me, namespace) = (&mut self.parts, &mut self.pacing, &self.me, &self.namespace);
+        let mut leases = Vec::new();
         let now = Instant::now();
         let replayed = self.replica.write(|replica| {
             let mut kept = None;
@@ -194,6 +240,9 @@ impl Writer {
                 tail = entry.tail();
                 if let Some(whole) = parts.take(entry) {
                     let change = Change::read(&whole.text).map_err(|e| e.with("entry", whole.tail.number))?;
+                    if let Change::Other(Other::Snapshot { by, until }) = &change {
+                        leases.push(Lease { by: by.clone(), until: until.0 });
+                    }
                     apply(replica, namespace, change).map_err(|e| e.with("entry", whole.tail.number))?;
                     if whole.signature.by != *me {
                         pacing.rival(&whole.signature.by, now);
@@ -207,6 +256,9 @@ impl Writer {
         });
         match replayed {
             Ok(()) => {
+                let fresh = entries.iter().filter(|e| e.number > self.tail.number);
+                fresh.for_each(|e| self.growth.grew(e.bytes.len()));
+                leases.into_iter().for_each(|lease| self.growth.leased(lease));
                 self.stand_at(tail);
                 Ok(())
             }
@@ -241,6 +293,7 @@ fn apply(replica: &mut ReplicaWrite<'_>, namespace: &Namespace, change: Change) 
         Other::Declare(specs) => replica.declare(namespace, &specs).map(drop),
         Other::Status(status) => replica.set_status(namespace, &status).map(drop),
         Other::PurgeBefore(moment) => replica.purge(namespace, moment.0).map(drop),
+        Other::Snapshot { .. } => Ok(()),
         Other::Delete { store_id } => replica.delete_namespace(namespace, &store_id),
         Other::Register(_) | Other::Unregister { .. } => {
             Err(Error::corrupt("an entry of the register of namespaces is in the journal of one"))

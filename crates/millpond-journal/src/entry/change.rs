@@ -57,6 +57,8 @@ pub(crate) enum Other {
     PurgeBefore(Micros),
     /// The namespace is deleted, the last entry of its journal.
     Delete { store_id: String },
+    /// Somebody makes a snapshot, and others leave that to it for a while.
+    Snapshot { by: String, until: Micros },
     /// In the register: a name is taken.
     Register(Named),
     /// In the register: a name is free again.

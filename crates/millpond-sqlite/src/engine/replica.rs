@@ -10,10 +10,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use millpond_core::plan::{Mutations, Plan, RecordState, Touched, plan};
 use millpond_core::{CollectionSpec, Host, Namespace, NamespaceInfo, NamespaceStatus, PreparedCommit, Purged, Result, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Inner, SqliteEngine};
 use crate::connect::{Location, Synchronous};
@@ -90,16 +92,40 @@ impl Replica {
         })
     }
 
-    /// Writes a copy of everything into a new file: a snapshot of the journal up to the tail that is in it.
+    /// Writes a copy of everything into a new file, and tells where it stands.
     ///
     /// # Errors
     /// `Unavailable` when the file cannot be written.
-    pub fn copy_to(&self, path: &Path) -> Result<()> {
+    pub fn copy_to(&self, path: &Path) -> Result<Tail> {
         let text = path.display().to_string();
         self.engine.inner.readers()?.with(&self.engine.inner.counters, |connection| {
-            connection.execute("VACUUM INTO ?1", [&text]).map(drop).map_err(sql("snapshot"))
-        })
+            connection.execute("VACUUM INTO ?1", [&text]).map_err(sql("snapshot"))
+        })?;
+        read_tail(&open_copy(path)?)
     }
+
+    /// Takes over everything from a copy that [`Replica::copy_to`] wrote, at once, and tells where it stands.
+    ///
+    /// # Errors
+    /// `Corrupt` when the file is no such copy: nothing is changed then.
+    pub fn load_from(&self, path: &Path) -> Result<Tail> {
+        let copy = open_copy(path)?;
+        let tail = read_tail(&copy)?;
+        let mut writer = self.engine.inner.writer();
+        let connection = writer.as_mut().ok_or_else(crate::connect::closed)?;
+        let backup = Backup::new(&copy, connection).map_err(sql("snapshot"))?;
+        backup.run_to_completion(PAGES_A_STEP, Duration::ZERO, None).map_err(sql("snapshot"))?;
+        Ok(tail)
+    }
+}
+
+/// Pages that are copied at once.
+const PAGES_A_STEP: std::ffi::c_int = 4_096;
+
+fn open_copy(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sql("snapshot"))?;
+    crate::schema::format(&connection)?;
+    Ok(connection)
 }
 
 fn read_tail(connection: &Connection) -> Result<Tail> {

@@ -1,0 +1,82 @@
+//! The floor: entries up to its number are forgotten, and no writer may create one of them again.
+//!
+//! A writer that slept across a trim would find its next number free. So the floor is raised first, and the entries go
+//! only after a grace; a writer reads the floor beside its create, and what it created below the floor does not count.
+//! Both requests may travel at once: whoever created a number that was deleted began after the floor was raised, as
+//! long as the two together took less than the grace.
+
+use millpond_core::{Error, Result};
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
+
+use super::errors::{failed, get, is_there_already};
+
+/// What the floor says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Floor {
+    /// Entries up to this number are forgotten.
+    At(u64),
+    /// The journal was removed.
+    Removed,
+}
+
+fn parse(bytes: &[u8]) -> Result<Floor> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+    if text == "removed" {
+        return Ok(Floor::Removed);
+    }
+    text.parse().map(Floor::At).map_err(|e| Error::corrupt(format!("the floor of a journal reads {text:?}")).with_source(e))
+}
+
+impl Floor {
+    fn text(self) -> String {
+        match self {
+            Self::At(number) => number.to_string(),
+            Self::Removed => "removed".to_owned(),
+        }
+    }
+
+    /// Reads the floor; 0 when there is none.
+    pub(super) async fn read(store: &dyn ObjectStore, location: &Location) -> Result<Self> {
+        match get(store, location).await? {
+            Some(bytes) => parse(&bytes),
+            None => Ok(Self::At(0)),
+        }
+    }
+
+    fn is_at_least(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Removed, _) => true,
+            (Self::At(_), Self::Removed) => false,
+            (Self::At(own), Self::At(other)) => own >= other,
+        }
+    }
+
+    /// Raises the floor. It never falls, whoever raises it meanwhile.
+    pub(super) async fn raise(self, store: &dyn ObjectStore, location: &Location) -> Result<()> {
+        loop {
+            let mode = match store.get(location).await {
+                Ok(found) => {
+                    let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+                    if parse(&found.bytes().await.map_err(failed("read", location))?)?.is_at_least(self) {
+                        return Ok(());
+                    }
+                    PutMode::Update(version)
+                }
+                Err(object_store::Error::NotFound { .. }) => PutMode::Create,
+                Err(error) => return Err(failed("read", location)(error)),
+            };
+            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
+            match store.put_opts(location, self.text().into(), options).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_there_already(&error) => {}
+                // A local folder cannot compare. It serves one machine's tests, and trims are rare.
+                Err(object_store::Error::NotImplemented { .. }) => {
+                    store.put(location, self.text().into()).await.map_err(failed("write", location))?;
+                    return Ok(());
+                }
+                Err(error) => return Err(failed("write", location)(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Journals in an object store: an entry is an object that is created if it is absent.
+//!
+//! ```text
+//!   <prefix>/millpond.json                                what is kept here, and that the store was probed
+//!   <prefix>/journals/<name>/entries/00000000000000000001.json …
+//!   <prefix>/journals/<name>/floor                        entries up to this number are forgotten
+//!   <prefix>/journals/<name>/snapshots/….db               everything up to an entry
+//!   <prefix>/removed/<name>                               a journal whose objects still have to go
+//! ```
+//!
+//! Everything rests on one promise of the store: of several who create one object, one succeeds. Some servers ignore the
+//! condition, some look and then write. So a new place is probed before it is used, see `probe.rs`.
+
+mod errors;
+mod floor;
+mod journal;
+mod probe;
+mod snapshots;
+mod sweep;
+mod url;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millpond_core::{Durability, Error, ErrorKind, Result};
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+
+use self::errors::{failed, is_there_already};
+use self::journal::ObjectJournal;
+use crate::journal::{Journal, Journals, PlaceInfo};
+
+pub use self::url::ObjectPlace;
+
+/// The format that this program writes.
+const FORMAT: u32 = 1;
+
+/// How to use an object store.
+#[derive(Debug, Clone)]
+pub struct ObjectOptions {
+    /// Whether a place that is no store yet becomes one.
+    pub create: bool,
+    /// How long objects stay after the floor was raised over them. A request must not take half as long.
+    pub grace: Duration,
+    /// How often a waiting reader looks for the next entry.
+    pub poll: Duration,
+    /// Whether a new place is probed. Only a test has a reason not to.
+    pub probe: bool,
+}
+
+impl Default for ObjectOptions {
+    fn default() -> Self {
+        Self { create: true, grace: Duration::from_secs(20), poll: Duration::from_millis(500), probe: true }
+    }
+}
+
+/// An object store that keeps journals.
+#[derive(Debug)]
+pub struct ObjectJournals {
+    place: ObjectPlace,
+    options: ObjectOptions,
+}
+
+impl ObjectJournals {
+    /// Opens a place in an object store. A new one is probed: does it really create an object only if it is absent?
+    ///
+    /// # Errors
+    /// `NotFound` when it is no store and is not to become one, `Unsupported` when the server does not keep its
+    /// promise or for a newer format, `Unavailable` when it cannot be reached.
+    pub async fn open(place: ObjectPlace, options: ObjectOptions) -> Result<Self> {
+        let mark = place.location("millpond.json");
+        match place.store.get(&mark).await {
+            Ok(found) => check_format(&found.bytes().await.map_err(failed("read", &mark))?)?,
+            Err(object_store::Error::NotFound { .. }) if options.create => {
+                if options.probe {
+                    probe::run(&*place.store, &place.location("probe")).await?;
+                }
+                let text = format!("{{\"millpond\":\"object\",\"format\":{FORMAT}}}\n");
+                match place.store.put_opts(&mark, text.into(), create_only()).await {
+                    Ok(_) => {}
+                    Err(error) if is_there_already(&error) => {}
+                    Err(error) => return Err(failed("write", &mark)(error)),
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(Error::not_found(format!("there is no store at {}", place.shown)));
+            }
+            Err(error) => return Err(failed("read", &mark)(error)),
+        }
+        let journals = Self { place, options };
+        sweep::finish_removals(&journals.place, journals.options.grace);
+        Ok(journals)
+    }
+
+    fn folder(&self, name: &str) -> Location {
+        self.place.location("journals").join(name)
+    }
+}
+
+/// The options of a put that succeeds for one caller only.
+fn create_only() -> PutOptions {
+    PutOptions { mode: PutMode::Create, ..PutOptions::default() }
+}
+
+fn check_format(bytes: &Bytes) -> Result<()> {
+    let found: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|e| Error::corrupt("the store's millpond.json does not read back").with_source(e))?;
+    match (found["millpond"].as_str(), found["format"].as_u64()) {
+        (Some("object"), Some(format)) if format <= u64::from(FORMAT) => Ok(()),
+        (Some("object"), format) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the store has format {format:?}; this program knows {FORMAT}"),
+        )
+        .with_next("use a newer millpond")),
+        _ => Err(Error::invalid("millpond.json is not of a store in objects").with_next("give another prefix")),
+    }
+}
+
+#[async_trait]
+impl Journals for ObjectJournals {
+    fn info(&self) -> PlaceInfo {
+        PlaceInfo {
+            kind: self.place.kind,
+            location: self.place.shown.clone(),
+            durability: if self.place.in_memory { Durability::Memory } else { Durability::PowerLoss },
+            facts: vec![("format", FORMAT.to_string()), ("created_if_absent", "probed when the store was made".to_owned())],
+        }
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
+        Ok(Arc::new(ObjectJournal::new(Arc::clone(&self.place.store), self.folder(name), &self.options)))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        sweep::remove(&self.place, &self.folder(name), name, self.options.grace).await
+    }
+
+    fn cache(&self) -> Option<&Path> {
+        None
+    }
+}

@@ -1,0 +1,93 @@
+//! Does the server create an object only if it is absent? It is asked, not believed.
+//!
+//! A server that does not know the condition overwrites and says yes. One that looks first and writes then is right as
+//! long as nobody else writes at the same moment. So: once one after another, and then many at once.
+
+use futures_util::future::join_all;
+use millpond_core::{Error, ErrorKind, Result};
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+
+use super::create_only;
+use super::errors::{failed, get, is_there_already};
+
+/// Writers of one race.
+const WRITERS: usize = 16;
+/// Races.
+const ROUNDS: usize = 8;
+
+/// Probes a store under a location of its own, which is removed afterwards.
+///
+/// # Errors
+/// `Unsupported` when an object was created twice.
+pub(super) async fn run(store: &dyn ObjectStore, folder: &Location) -> Result<()> {
+    let folder = folder.clone().join(fresh_name());
+    let mut used = Vec::new();
+    let verdict = probe(store, &folder, &mut used).await;
+    for location in used {
+        if let Err(error) = store.delete(&location).await {
+            tracing::warn!(%error, "an object of the probe stays behind");
+        }
+    }
+    verdict
+}
+
+/// Two processes may probe one place at once. This name is for nothing else.
+fn fresh_name() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+async fn probe(store: &dyn ObjectStore, folder: &Location, used: &mut Vec<Location>) -> Result<()> {
+    let location = folder.clone().join("one-after-another");
+    used.push(location.clone());
+    if !create(store, &location, "first").await? {
+        return Err(Error::unavailable(format!("cannot create {location}, though nothing is there")));
+    }
+    if create(store, &location, "second").await? {
+        return Err(refused("it created an object that was there already: it ignores If-None-Match"));
+    }
+    if get(store, &location).await?.as_deref() != Some(b"first") {
+        return Err(refused("it refused to create an object that was there already, and replaced it all the same"));
+    }
+    for round in 0..ROUNDS {
+        let location = folder.clone().join(format!("race-{round}"));
+        used.push(location.clone());
+        race(store, &location).await?;
+    }
+    Ok(())
+}
+
+async fn race(store: &dyn ObjectStore, location: &Location) -> Result<()> {
+    let bodies: Vec<String> = (0..WRITERS).map(|n| format!("writer {n}")).collect();
+    let created = join_all(bodies.iter().map(|body| create(store, location, body))).await;
+    let mut winners = Vec::new();
+    for (body, created) in bodies.iter().zip(created) {
+        if created? {
+            winners.push(body);
+        }
+    }
+    let [winner] = winners[..] else {
+        return Err(refused(&format!(
+            "of {WRITERS} writers that created one object at once, {} were told that they had",
+            winners.len()
+        )));
+    };
+    if get(store, location).await?.as_deref() != Some(winner.as_bytes()) {
+        return Err(refused("of several writers that created one object at once, it told one and kept another's"));
+    }
+    Ok(())
+}
+
+async fn create(store: &dyn ObjectStore, location: &Location, body: &str) -> Result<bool> {
+    match store.put_opts(location, body.to_owned().into(), create_only()).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_there_already(&error) => Ok(false),
+        Err(error) => Err(failed("create", location)(error)),
+    }
+}
+
+fn refused(what: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("this object store cannot keep a journal: {what}"))
+        .with_next("use a server that enforces conditional writes, such as AWS S3, Google Cloud Storage, Azure or SeaweedFS")
+}

@@ -1,0 +1,188 @@
+//! Answers that are lost, entries that arrive late, followers that are behind.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_core::{Commit, CommitId, Engine, ErrorKind, Front, Namespace, Outcome, Store, SystemHost};
+use millpond_journal::{JournalEngine, JournalOptions};
+use support::memory::{Fault, Memory};
+use support::{digest, engine_on, step, steps, store};
+
+/// Adds one to a number, so that a commit that is applied twice shows.
+fn add(id: CommitId) -> Commit {
+    Commit::new().id(id).merge("totals", "n", vec![millpond_core::MergeOp::Add("/n".to_owned(), 1)]).expect("a merge")
+}
+
+async fn total(store: &Store) -> u64 {
+    let record = store.get("totals", "n").await.expect("a read");
+    record.map_or(0, |r| r.value.value().expect("a document")["n"].as_u64().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_settled_whatever_happened() {
+    for fault in [Fault::DoneNotTold, Fault::NothingNotTold, Fault::DoneToldOvertaken, Fault::Late] {
+        let cache = tempfile::tempdir().expect("a folder");
+        let memory = Memory::default();
+        let store = store(engine_on(Arc::new(memory.clone()), cache.path()).await).await.expect("opens");
+        steps(&store, 0..3).await;
+        memory.default_journal().fail([fault]);
+        store.commit(add(CommitId::generate(&SystemHost))).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+        assert_eq!(memory.default_journal().faults_left(), 0, "{fault:?} did not happen");
+        assert_eq!(total(&store).await, 1, "{fault:?}");
+        steps(&store, 3..6).await;
+        let again = tempfile::tempdir().expect("a folder");
+        let replayed = support::store(engine_on(Arc::new(memory.clone()), again.path()).await).await.expect("opens");
+        assert_eq!(digest(&replayed).await, digest(&store).await, "{fault:?}");
+        assert_eq!(total(&replayed).await, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_done_is_said_to_be_not_applied() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let memory = Memory::default();
+    let store = store(engine_on(Arc::new(memory.clone()), cache.path()).await).await.expect("opens");
+    memory.default_journal().fail([Fault::NothingTold]);
+    let id = CommitId::generate(&SystemHost);
+    assert_eq!(store.commit(add(id)).await.expect_err("a fault").kind(), ErrorKind::Unavailable);
+    assert_eq!(total(&store).await, 0);
+    assert!(!store.commit(add(id)).await.expect("the second try").replayed);
+    assert_eq!(total(&store).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_stays_unknown_is_right_when_the_commit_is_sent_again() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let memory = Memory::default();
+    let options = JournalOptions {
+        cache: Some(cache.path().to_owned()),
+        patience: Duration::ZERO,
+        ..JournalOptions::default()
+    };
+    let engine = Arc::new(JournalEngine::open(Arc::new(memory.clone()), options).await.expect("opens"));
+    let store = store(Arc::clone(&engine)).await.expect("opens");
+    let bound = store.namespace().clone().bound(store.store_id());
+    for fault in [Fault::DoneNotTold, Fault::NothingNotTold, Fault::Late] {
+        let before = total(&store).await;
+        let id = CommitId::generate(&SystemHost);
+        let prepared = add(id).prepare(&SystemHost, &store.catalog()).expect("a commit");
+        memory.default_journal().fail([fault]);
+        // Not through the store, which would send it again by itself.
+        let first = engine.commit(&bound, vec![prepared.clone()]).await.expect_err("no patience");
+        assert_eq!(first.kind(), ErrorKind::UnknownOutcome, "{fault:?}");
+        let mut second = engine.commit(&bound, vec![prepared.again()]).await.expect("an answer");
+        let Outcome::Committed(receipt) = second.remove(0).expect("decided") else { panic!("a conflict") };
+        assert_eq!(receipt.replayed, fault == Fault::DoneNotTold, "{fault:?}");
+        assert_eq!(total(&store).await, before + 1, "{fault:?}");
+        // What comes late finds its place taken.
+        steps(&store, 0..4).await;
+        assert_eq!(total(&store).await, before + 1, "{fault:?} arrived late");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_decided_on_the_tail() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let memory = Memory::default();
+    let one = store(engine_on(Arc::new(memory.clone()), first.path()).await).await.expect("opens");
+    let other = store(engine_on(Arc::new(memory.clone()), second.path()).await).await.expect("opens");
+    other.commit(Commit::new().put("work", "a", &1).expect("a record")).await.expect("a commit");
+    // To a replica that stands before that entry the record does not exist.
+    let update = Commit::new().expect_revision("work", "a", 1).expect("a name").put("work", "a", &2).expect("a record");
+    let outcome = one.try_commit(update).await.expect("decided");
+    assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_show_what_another_handle_was_told() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let memory = Memory::default();
+    let one = store(engine_on(Arc::new(memory.clone()), first.path()).await).await.expect("opens");
+    let other = store(engine_on(Arc::new(memory.clone()), second.path()).await).await.expect("opens");
+    for n in 0..20 {
+        one.commit(step(n)).await.expect("a commit");
+        let seen = other.get("work", &format!("key-{}", n % 7)).await.expect("a read").expect("the record");
+        assert_eq!(seen.value.decode::<u64>().expect("a number"), n);
+    }
+    // The defect: a tail that is read from a follower which is behind. The read below must be able to notice.
+    memory.default_journal().answer_stale(true);
+    one.commit(step(100)).await.expect("a commit");
+    let stale = other.get("work", "key-2").await.expect("a read").expect("the record");
+    assert_ne!(stale.value.decode::<u64>().expect("a number"), 100, "this check cannot fail");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_larger_than_an_entry_goes_in_parts() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let memory = Memory::with_limit(64 << 10);
+    let one = store(engine_on(Arc::new(memory.clone()), first.path()).await).await.expect("opens");
+    let other = store(engine_on(Arc::new(memory.clone()), second.path()).await).await.expect("opens");
+    let before = memory.default_journal().last();
+    let large = "ä\"\\ ".repeat(60_000);
+    one.commit(Commit::new().put("work", "large", &large).expect("a record")).await.expect("a commit");
+    assert!(memory.default_journal().last() - before > 4, "it was cut into parts");
+    steps(&one, 0..3).await;
+    let read = other.get("work", "large").await.expect("a read").expect("the record");
+    assert_eq!(read.value.decode::<String>().expect("text"), large);
+    assert_eq!(digest(&one).await, digest(&other).await);
+    // A part in the middle whose answer is lost, and one that never went: all or nothing.
+    memory.default_journal().fail([Fault::DoneNotTold, Fault::NothingNotTold, Fault::DoneNotTold]);
+    one.commit(Commit::new().put("work", "second", &large).expect("a record")).await.expect("a commit");
+    memory.default_journal().fail([Fault::DoneNotTold, Fault::NothingTold]);
+    let answer = one.commit(Commit::new().put("work", "third", &large).expect("a record")).await;
+    assert!(other.get("work", "third").await.expect("a read").is_none() == answer.is_err());
+    steps(&other, 3..6).await;
+    assert_eq!(digest(&one).await, digest(&other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_that_a_failover_lost_is_noticed_by_everybody_who_saw_it() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let memory = Memory::default();
+    let one = store(engine_on(Arc::new(memory.clone()), first.path()).await).await.expect("opens");
+    steps(&one, 0..10).await;
+    let last = memory.default_journal().last();
+    memory.default_journal().lose_after(last - 3);
+    // A process that never saw the end goes on from where the journal stands now.
+    let newcomer = store(engine_on(Arc::new(memory.clone()), second.path()).await).await.expect("opens");
+    steps(&newcomer, 20..30).await;
+    let error = one.commit(step(99)).await.expect_err("a fork");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains(&format!("entry {}", last + 1)), "{error}");
+    let again = store(engine_on(Arc::new(memory.clone()), first.path()).await).await;
+    let error = again.err().expect("a replica that had seen it does not open on the fork");
+    assert!(error.to_string().contains("forked"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_stands_for_what_was_trimmed() {
+    let folders: Vec<_> = (0..4).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let memory = Memory::default();
+    let open = |at: usize, snapshot_bytes| {
+        let options = JournalOptions { cache: Some(folders[at].path().to_owned()), snapshot_bytes, ..JournalOptions::default() };
+        let place = Arc::new(memory.clone());
+        async move {
+            let engine: Arc<dyn Engine> = Arc::new(JournalEngine::open(place, options).await.expect("opens"));
+            Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.expect("opens")
+        }
+    };
+    let one = open(0, 200_000).await;
+    let behind = open(1, u64::MAX).await;
+    steps(&behind, 0..3).await;
+    let mut n = 3;
+    while memory.default_journal().trimmed() < 300 {
+        one.commit(step(n)).await.expect("a commit");
+        n += 1;
+        assert!(n < 20_000, "nothing was trimmed");
+    }
+    let fresh = open(2, u64::MAX).await;
+    assert_eq!(digest(&fresh).await, digest(&one).await);
+    assert_eq!(digest(&behind).await, digest(&one).await, "one that was far behind");
+    // And it writes: with a stale replica that was restarted, and with a fresh one.
+    steps(&behind, 0..3).await;
+    steps(&fresh, 3..6).await;
+    assert_eq!(digest(&fresh).await, digest(&one).await);
+    assert_eq!(one.engine().check(one.namespace()).await.expect("a check"), Vec::<String>::new());
+}

@@ -1,0 +1,234 @@
+//! Journals in memory that fail on demand: the smallest driver there is.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millpond_core::{Durability, Error, ErrorKind, Result};
+use millpond_journal::{After, Append, Exclusive, Journal, Journals, Limit, PlaceInfo, Stored};
+use tokio::sync::watch;
+
+/// What happens to an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is done, and the answer is lost.
+    DoneNotTold,
+    /// Nothing is done, and the answer is lost.
+    NothingNotTold,
+    /// Nothing is done, and that is said.
+    NothingTold,
+    /// It is done, and the driver says that somebody else was first (it sent again by itself).
+    DoneToldOvertaken,
+    /// The answer is lost, and the entry arrives only after two more requests.
+    Late,
+}
+
+/// All journals of one place, shared by handles.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Shared>);
+
+#[derive(Debug, Default)]
+pub struct Shared {
+    journals: Mutex<HashMap<String, Arc<MemoryJournal>>>,
+    /// The largest entry; 0 for the usual limit.
+    most: usize,
+}
+
+impl Memory {
+    /// A place with a limit of its own.
+    pub fn with_limit(most: usize) -> Self {
+        Self(Arc::new(Shared { most, ..Shared::default() }))
+    }
+
+    /// The journal of the default namespace.
+    pub fn default_journal(&self) -> Arc<MemoryJournal> {
+        let journals = self.0.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = journals.iter().find(|(name, _)| name.starts_with("default."));
+        Arc::clone(found.expect("the default journal").1)
+    }
+}
+
+#[derive(Debug)]
+pub struct MemoryJournal {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<u64, Bytes>,
+    trimmed: u64,
+    snapshot: Option<(u64, Vec<u8>)>,
+    faults: VecDeque<Fault>,
+    late: Option<(u32, u64, Bytes)>,
+    appends: u64,
+    /// Reads answer as of this entry: a follower that is behind.
+    stale_at: Option<u64>,
+}
+
+impl MemoryJournal {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What happens to the next appends.
+    pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.extend(faults);
+    }
+
+    /// Faults that have not happened yet.
+    pub fn faults_left(&self) -> usize {
+        self.state().faults.len()
+    }
+
+    /// Requests to append so far.
+    pub fn appends(&self) -> u64 {
+        self.state().appends
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> u64 {
+        self.state().entries.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// Up to which entry it was trimmed.
+    pub fn trimmed(&self) -> u64 {
+        self.state().trimmed
+    }
+
+    /// Loses everything after an entry, as a fail-over without a flush does.
+    pub fn lose_after(&self, number: u64) {
+        self.state().entries.split_off(&(number + 1));
+    }
+
+    /// Reads answer as of now from here on: what a follower does that is behind.
+    pub fn answer_stale(&self, stale: bool) {
+        let last = self.last();
+        self.state().stale_at = stale.then_some(last);
+    }
+
+    fn arrive(&self, state: &mut State) {
+        if let Some((left, number, bytes)) = state.late.take() {
+            if left == 0 {
+                state.entries.entry(number).or_insert(bytes);
+            } else {
+                state.late = Some((left - 1, number, bytes));
+            }
+        }
+    }
+
+    fn write(&self, state: &mut State, after: u64, entry: Bytes) -> Append {
+        let last = state.entries.keys().next_back().copied().unwrap_or(state.trimmed);
+        if last != after {
+            return Append::Overtaken;
+        }
+        state.entries.insert(after + 1, entry);
+        self.changed.send_replace(after + 1);
+        Append::Written
+    }
+}
+
+fn lost_answer() -> Error {
+    Error::new(ErrorKind::UnknownOutcome, "the answer was lost")
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn append(&self, after: u64, entry: Bytes) -> Result<Append> {
+        assert!(entry.len() <= self.max_entry_bytes(), "an entry larger than the limit");
+        let mut state = self.state();
+        state.appends += 1;
+        self.arrive(&mut state);
+        match state.faults.pop_front() {
+            None => Ok(self.write(&mut state, after, entry)),
+            Some(Fault::NothingTold) => Err(Error::unavailable("the server is away")),
+            Some(Fault::NothingNotTold) => Err(lost_answer()),
+            Some(Fault::DoneNotTold) => {
+                self.write(&mut state, after, entry);
+                Err(lost_answer())
+            }
+            Some(Fault::DoneToldOvertaken) => {
+                self.write(&mut state, after, entry);
+                Ok(Append::Overtaken)
+            }
+            Some(Fault::Late) => {
+                state.late = Some((2, after + 1, entry));
+                Err(lost_answer())
+            }
+        }
+    }
+
+    async fn read(&self, after: u64, limit: Limit) -> Result<After> {
+        let mut state = self.state();
+        self.arrive(&mut state);
+        if after < state.trimmed {
+            return Ok(After::Trimmed);
+        }
+        let upto = state.stale_at.unwrap_or(u64::MAX);
+        let found = state.entries.range(after + 1..).take_while(|(n, _)| **n <= upto).take(limit.entries);
+        Ok(After::Entries(found.map(|(number, bytes)| Stored { number: *number, bytes: bytes.clone() }).collect()))
+    }
+
+    async fn changed(&self, after: u64) {
+        let mut changed = self.changed.subscribe();
+        let _ = changed.wait_for(|last| *last > after).await;
+    }
+
+    fn max_entry_bytes(&self) -> usize {
+        if self.most == 0 { 16 << 20 } else { self.most }
+    }
+
+    async fn exclusive(&self) -> Result<Option<Box<dyn Exclusive>>> {
+        Ok(None)
+    }
+
+    async fn put_snapshot(&self, upto: u64, file: &Path) -> Result<()> {
+        let bytes = std::fs::read(file).map_err(|e| Error::unavailable("the snapshot's file").with_source(e))?;
+        self.state().snapshot = Some((upto, bytes));
+        Ok(())
+    }
+
+    async fn get_snapshot(&self, file: &Path) -> Result<Option<u64>> {
+        let Some((upto, bytes)) = self.state().snapshot.clone() else { return Ok(None) };
+        std::fs::write(file, bytes).map_err(|e| Error::unavailable("the snapshot's file").with_source(e))?;
+        Ok(Some(upto))
+    }
+
+    async fn trim(&self, upto: u64) -> Result<()> {
+        let mut state = self.state();
+        state.entries = state.entries.split_off(&(upto + 1));
+        state.trimmed = state.trimmed.max(upto);
+        Ok(())
+    }
+
+    async fn size(&self) -> Result<u64> {
+        Ok(self.state().entries.values().map(|e| e.len() as u64).sum())
+    }
+}
+
+#[async_trait]
+impl Journals for Memory {
+    fn info(&self) -> PlaceInfo {
+        PlaceInfo { kind: "memory", location: "memory".to_owned(), durability: Durability::Memory, facts: Vec::new() }
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
+        let mut journals = self.0.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = self.0.most;
+        let make = || Arc::new(MemoryJournal { state: Mutex::default(), changed: watch::Sender::new(0), most });
+        let found: Arc<dyn Journal> = Arc::clone(journals.entry(name.to_owned()).or_insert_with(make)) as _;
+        Ok(found)
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        self.0.journals.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(())
+    }
+
+    fn cache(&self) -> Option<&Path> {
+        None
+    }
+}
