@@ -47,6 +47,9 @@ pub struct Global {
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    /// Refuse a store that keeps less: memory, process-crash, power-loss or replicated
+    #[arg(long, global = true, env = "MILLPOND_REQUIRE", hide_env_values = true, value_name = "CLASS")]
+    pub require: Option<millpond::Durability>,
     /// Do not ask before something is destroyed
     #[arg(long, global = true)]
     pub yes: bool,
@@ -102,6 +105,8 @@ pub enum Command {
     /// The store as a whole
     #[command(subcommand)]
     Store(c::store::StoreCommand),
+    /// Look at the store's health: can it be written, how long that takes, what an acknowledgement survives
+    Doctor(c::doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions(c::completions::CompletionsArgs),
 }

@@ -1,6 +1,6 @@
 //! What every command needs: the place, the namespace, the output.
 
-use millpond::{Error, Namespace, OpenOptions, Pond, Result};
+use millpond::{Durability, Error, Namespace, OpenOptions, Pond, Result};
 
 use crate::args::{DEFAULT_STORE, Global};
 use crate::output::Out;
@@ -57,7 +57,25 @@ impl Context {
 
     /// Options for opening the place; a store that is not there is made only if asked.
     pub fn options(&self, create: bool) -> Result<OpenOptions> {
-        Ok(OpenOptions::new().namespace(self.namespace()?).create(create))
+        let options = OpenOptions::new().namespace(self.namespace()?).create(create);
+        Ok(match self.global.require {
+            Some(durability) => options.require(durability),
+            None => options,
+        })
+    }
+
+    /// What acknowledged commits have to survive, if that was said.
+    pub fn required(&self) -> Option<Durability> {
+        self.global.require
+    }
+
+    /// Opens a store that has to be there already, also one that keeps less than is required: to say so.
+    ///
+    /// # Errors
+    /// As [`Context::existing`].
+    pub async fn whatever_it_keeps(&self) -> Result<Pond> {
+        let options = OpenOptions::new().namespace(self.namespace()?).create(false);
+        options.open(self.place()).await.map_err(|e| self.explain(e))
     }
 
     /// Opens a store that has to be there already: for every command that only reads.

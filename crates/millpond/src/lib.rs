@@ -26,6 +26,7 @@ mod diff;
 mod events;
 mod extra;
 mod flows;
+mod health;
 #[cfg(feature = "file")]
 mod journals;
 pub mod locks;
@@ -54,6 +55,7 @@ pub use flows::{
     CATEGORIES, CanvasPosition, ComponentConfig, DeployedComponent, Flow, FlowChange, FlowConnection, FlowDelivery, FlowFilter,
     FlowNode, FlowOrder, FlowPattern, FlowProblem, FlowProblems, FlowVersion, FlowWatch, Flows, RuntimeState, UNKNOWN_CATEGORY,
 };
+pub use health::{Finding, Health, HealthCheck, HealthRequest};
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use metrics::{
     Execution, Feedback, FeedbackFilter, Measure, MetricSummary, Metrics, NamedCount, NamedDuration, NewFeedback, NewPattern,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millpond_core::{Engine, Error, ErrorKind, Front, Host, Namespace, QueueLimits, Result, Store, SystemHost};
+use millpond_core::{Durability, Engine, Error, ErrorKind, Front, Host, Namespace, QueueLimits, Result, Store, SystemHost};
 
 use crate::Pond;
 
@@ -14,11 +14,18 @@ pub struct OpenOptions {
     host: Arc<dyn Host>,
     queue: QueueLimits,
     create: bool,
+    require: Option<Durability>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { namespace: Namespace::default(), host: Arc::new(SystemHost), queue: QueueLimits::default(), create: true }
+        Self {
+            namespace: Namespace::default(),
+            host: Arc::new(SystemHost),
+            queue: QueueLimits::default(),
+            create: true,
+            require: None,
+        }
     }
 }
 
@@ -67,10 +74,17 @@ impl OpenOptions {
         self
     }
 
+    /// What an acknowledged commit has to survive at least, by the store's live settings.
+    #[must_use]
+    pub fn require(mut self, durability: Durability) -> Self {
+        self.require = Some(durability);
+        self
+    }
+
     /// Opens the place.
     ///
     /// # Errors
-    /// As [`open`].
+    /// As [`open`]; `Unsupported` when it keeps less than was [required](OpenOptions::require).
     pub async fn open(self, url: &str) -> Result<Pond> {
         let engine = self.engine(url).await?;
         self.open_engine(engine).await
@@ -96,6 +110,10 @@ impl OpenOptions {
     /// # Errors
     /// `NotFound` when the namespace does not exist.
     pub async fn open_engine(self, engine: Arc<dyn Engine>) -> Result<Pond> {
+        let found = engine.info().durability;
+        if let Some(required) = self.require.filter(|required| found < *required) {
+            return Err(crate::health::too_weak(found, required));
+        }
         let front = Arc::new(Front::with_limits(engine, self.queue));
         Pond::new(Store::open(front, self.namespace).await?).await
     }

@@ -4,6 +4,7 @@ pub mod checkpoints;
 pub mod commit;
 pub mod completions;
 pub mod dead_letters;
+pub mod doctor;
 pub mod events;
 pub mod feedback;
 pub mod flows;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Result<Exit> {
         Command::Records(command) => records::run(&ctx, command).await,
         Command::Namespaces(command) => namespaces::run(&ctx, command).await,
         Command::Store(command) => store::run(&ctx, command).await,
+        Command::Doctor(args) => doctor::run(&ctx, args).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

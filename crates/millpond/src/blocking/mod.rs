@@ -129,6 +129,14 @@ impl Pond {
         Checkpoints::new(self.pond.checkpoints(), self.bridge.clone())
     }
 
+    /// How the store is; see [`crate::Pond::health`].
+    ///
+    /// # Errors
+    /// `Invalid` when called inside an async runtime.
+    pub fn health(&self, request: crate::HealthRequest) -> Result<crate::Health> {
+        self.bridge.run(async { Ok(self.pond.health(request).await) })
+    }
+
     /// Finishes what is under way and lets go of the store's files.
     ///
     /// # Errors

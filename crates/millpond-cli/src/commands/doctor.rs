@@ -1,0 +1,42 @@
+//! `millpond doctor`: how the store is, before something goes wrong with it.
+
+use clap::Args;
+use millpond::{Finding, HealthRequest, Result};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{Column, value, values};
+
+/// What to look at.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Write nothing; otherwise a lease of its own is taken and given back
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// Looks at the store; exit code 5 when it is not as it should be.
+pub async fn run(ctx: &Context, args: DoctorArgs) -> Result<Exit> {
+    let pond = ctx.whatever_it_keeps().await?;
+    let mut request = HealthRequest::new();
+    if args.read_only {
+        request = request.read_only();
+    }
+    if let Some(durability) = ctx.required() {
+        request = request.require(durability);
+    }
+    let health = pond.health(request).await;
+    if ctx.out.is_table() {
+        let columns = [
+            Column::new("check", "/name"),
+            Column::new("finding", "/finding"),
+            Column::new("found", "/found"),
+            Column::new("next", "/next"),
+        ];
+        ctx.out.list(&columns, &values(&health.checks)?)?;
+        crate::output::write(&format!("\n{} at {}: {}\n", health.engine, health.location, health.sentence))?;
+    } else {
+        ctx.out.item(&value(&health)?)?;
+    }
+    Ok(if health.worst() == Finding::Problem { Exit::Unhealthy } else { Exit::Ok })
+}
