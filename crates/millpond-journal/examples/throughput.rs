@@ -50,7 +50,9 @@ async fn measure(name: &str, engine: Arc<dyn Engine>) -> Result<(f64, f64)> {
     }
     let burst = BURST as f64 / began.elapsed().as_secs_f64();
     let thousand = closed_loop(&store, 1_000, "thousand").await?;
-    println!("{name:7} 1 caller {one:7.0}/s   64 callers {sixty:7.0}/s   1,000 callers {thousand:7.0}/s   {BURST} at once {burst:7.0}/s");
+    println!(
+        "{name:7} 1 caller {one:7.0}/s   64 callers {sixty:7.0}/s   1,000 callers {thousand:7.0}/s   {BURST} at once {burst:7.0}/s"
+    );
     store.engine().close().await?;
     Ok((burst, thousand))
 }

@@ -1,5 +1,7 @@
 //! Positions are dense and in commit order: nobody who reads along skips anything, whatever else goes on.
 
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
 mod support;
 
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! Databases, roles, versions, poolers: where a store can live, and what it says where it cannot.
 
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
 mod support;
 
 use std::process::Command;

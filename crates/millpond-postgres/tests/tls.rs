@@ -1,5 +1,7 @@
 //! `sslmode` does what it says: no mode is quietly weaker than it was asked to be.
 
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
 mod support;
 
 use std::path::Path;

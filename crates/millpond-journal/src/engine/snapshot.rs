@@ -4,8 +4,8 @@
 //! a thread of its own, beside the commits that go on. Afterwards the journal is trimmed to a little before it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millpond_core::{Error, Host, Namespace, Result, Timestamp};

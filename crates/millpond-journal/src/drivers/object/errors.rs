@@ -26,7 +26,9 @@ pub(super) fn failed(what: &'static str, location: &Location) -> impl Fn(object_
 pub(super) fn is_there_already(error: &object_store::Error) -> bool {
     matches!(
         error,
-        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. }
+        object_store::Error::AlreadyExists { .. }
+            | object_store::Error::Precondition { .. }
+            | object_store::Error::NotModified { .. }
     )
 }
 

@@ -106,15 +106,14 @@ fn create_only() -> PutOptions {
 }
 
 fn check_format(bytes: &Bytes) -> Result<()> {
-    let found: serde_json::Value =
-        serde_json::from_slice(bytes).map_err(|e| Error::corrupt("the store's millpond.json does not read back").with_source(e))?;
+    let found: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|e| Error::corrupt("the store's millpond.json does not read back").with_source(e))?;
     match (found["millpond"].as_str(), found["format"].as_u64()) {
         (Some("object"), Some(format)) if format <= u64::from(FORMAT) => Ok(()),
-        (Some("object"), format) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("the store has format {format:?}; this program knows {FORMAT}"),
-        )
-        .with_next("use a newer millpond")),
+        (Some("object"), format) => {
+            Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format:?}; this program knows {FORMAT}"))
+                .with_next("use a newer millpond"))
+        }
         _ => Err(Error::invalid("millpond.json is not of a store in objects").with_next("give another prefix")),
     }
 }

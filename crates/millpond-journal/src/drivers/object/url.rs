@@ -130,7 +130,11 @@ fn retry() -> RetryConfig {
 
 fn bad(url: &str) -> impl Fn(object_store::Error) -> Error {
     let url = url.split('?').next().unwrap_or(url).to_owned();
-    move |e| Error::invalid(format!("{url:?} cannot be opened")).with_source(e).with_next("check the bucket's name and the credentials")
+    move |e| {
+        Error::invalid(format!("{url:?} cannot be opened"))
+            .with_source(e)
+            .with_next("check the bucket's name and the credentials")
+    }
 }
 
 fn bucket<'a>(url: &str, rest: &'a str) -> Result<(&'a str, &'a str)> {
