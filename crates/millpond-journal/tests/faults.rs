@@ -150,7 +150,7 @@ async fn history_that_a_failover_lost_is_noticed_by_everybody_who_saw_it() {
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(error.to_string().contains(&format!("entry {}", last + 1)), "{error}");
     let again = store(engine_on(Arc::new(memory.clone()), first.path()).await).await;
-    let error = again.err().expect("a replica that had seen it does not open on the fork");
+    let error = again.expect_err("a replica that had seen it does not open on the fork");
     assert!(error.to_string().contains("forked"), "{error}");
 }
 
