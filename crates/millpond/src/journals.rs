@@ -1,48 +1,95 @@
-//! Stores on journals by their URL: `file:DIR`.
+//! Stores on journals by their URL: `file:DIR`, `s3://BUCKET/PREFIX` and the other object stores.
+//!
+//! Every one of them takes `cache=FOLDER`, where this machine keeps its replica. A further driver is one scheme in
+//! [`driver`] and one arm in [`open_place`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use millpond_core::{Engine, Error, Host, Result};
-use millpond_journal::drivers::file::{FileJournals, FileOptions};
-use millpond_journal::{JournalEngine, JournalOptions};
+use millpond_journal::{JournalEngine, JournalOptions, Journals};
 
-/// A place that keeps journals, as a URL names it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum JournalPlace {
-    File { folder: PathBuf, network: bool, cache: Option<PathBuf> },
+/// Which driver a URL is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    #[cfg(feature = "file")]
+    File,
+    #[cfg(feature = "object")]
+    Object,
 }
 
-impl JournalPlace {
-    /// Reads a URL; `None` when it is of another kind of store.
-    pub(crate) fn parse(url: &str) -> Result<Option<Self>> {
-        let Some(rest) = url.strip_prefix("file:") else { return Ok(None) };
-        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() {
-            return Err(Error::invalid(format!("{url:?} names no folder")).with_next("write file:./millpond"));
-        }
-        let (mut network, mut cache) = (false, None);
-        for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
-            match parameter.split_once('=') {
-                Some(("network", "allow")) => network = true,
-                Some(("cache", folder)) if !folder.is_empty() => cache = Some(PathBuf::from(folder)),
-                _ => {
-                    return Err(Error::invalid(format!("{url:?}: unknown parameter {parameter:?}"))
-                        .with_next("file: takes network=allow and cache=FOLDER"));
-                }
-            }
-        }
-        Ok(Some(Self::File { folder: path.into(), network, cache }))
+/// The driver of a URL's scheme; `None` when it is of another kind of store, or of a driver that was left out.
+fn driver(url: &str) -> Option<Driver> {
+    match url.split_once(':')?.0 {
+        #[cfg(feature = "file")]
+        "file" => Some(Driver::File),
+        #[cfg(feature = "object")]
+        "s3" | "minio" | "gs" | "az" | "object-file" => Some(Driver::Object),
+        _ => None,
     }
+}
 
-    /// Opens the engine.
-    pub(crate) async fn open(self, host: Arc<dyn Host>, create: bool) -> Result<Arc<dyn Engine>> {
-        let Self::File { folder, network, cache } = self;
-        let journals = FileJournals::open(folder, FileOptions { create, network, ..FileOptions::default() })?;
-        let options = JournalOptions { host, cache, ..JournalOptions::default() };
-        Ok(Arc::new(JournalEngine::open(Arc::new(journals), options).await?))
+/// Opens the place of a URL, on the engine's own thread.
+async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn Journals>> {
+    match driver {
+        #[cfg(feature = "file")]
+        Driver::File => {
+            use millpond_journal::drivers::file::{FileJournals, FileOptions};
+            let (folder, network) = file_place(&url)?;
+            Ok(Arc::new(FileJournals::open(folder, FileOptions { create, network, ..FileOptions::default() })?))
+        }
+        #[cfg(feature = "object")]
+        Driver::Object => {
+            use millpond_journal::drivers::object::{ObjectJournals, ObjectOptions, ObjectPlace};
+            let place = ObjectPlace::parse(&url)?.ok_or_else(|| Error::invalid("this is no object store's URL"))?;
+            Ok(Arc::new(ObjectJournals::open(place, ObjectOptions { create, ..ObjectOptions::default() }).await?))
+        }
     }
+}
+
+/// Opens the engine of a URL; `None` when it is of another kind of store.
+pub(crate) async fn open(url: &str, host: Arc<dyn Host>, create: bool) -> Result<Option<Arc<dyn Engine>>> {
+    let Some(driver) = driver(url) else { return Ok(None) };
+    let (url, cache) = take_cache(url)?;
+    let options = JournalOptions { host, cache, ..JournalOptions::default() };
+    let engine = JournalEngine::connect(open_place(driver, url, create), options).await?;
+    Ok(Some(Arc::new(engine)))
+}
+
+/// The URL without `cache=FOLDER`, and the folder.
+fn take_cache(url: &str) -> Result<(String, Option<PathBuf>)> {
+    let Some((path, parameters)) = url.split_once('?') else { return Ok((url.to_owned(), None)) };
+    let mut cache = None;
+    let mut others = Vec::new();
+    for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
+        match parameter.strip_prefix("cache=") {
+            Some("") => return Err(Error::invalid("cache= names no folder").with_next("write cache=FOLDER")),
+            Some(folder) => cache = Some(PathBuf::from(folder)),
+            None => others.push(parameter),
+        }
+    }
+    let rest = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
+    Ok((rest, cache))
+}
+
+/// The folder, and whether a network file system is taken.
+#[cfg(feature = "file")]
+fn file_place(url: &str) -> Result<(PathBuf, bool)> {
+    let rest = url.strip_prefix("file:").unwrap_or(url);
+    let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() {
+        return Err(Error::invalid(format!("{url:?} names no folder")).with_next("write file:./millpond"));
+    }
+    let mut network = false;
+    for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
+        if parameter != "network=allow" {
+            return Err(Error::invalid(format!("{url:?}: unknown parameter {parameter:?}"))
+                .with_next("file: takes network=allow and cache=FOLDER"));
+        }
+        network = true;
+    }
+    Ok((path.into(), network))
 }
 
 #[cfg(test)]
@@ -50,16 +97,24 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(feature = "file")]
     fn file_places() {
-        let file = |folder: &str, network, cache: Option<&str>| {
-            Some(JournalPlace::File { folder: folder.into(), network, cache: cache.map(PathBuf::from) })
-        };
-        assert_eq!(JournalPlace::parse("file:./x").expect("folder"), file("./x", false, None));
-        assert_eq!(JournalPlace::parse("file:///a").expect("folder"), file("/a", false, None));
-        assert_eq!(JournalPlace::parse("file:a?network=allow&cache=/c").expect("both"), file("a", true, Some("/c")));
-        assert_eq!(JournalPlace::parse("sqlite:a").expect("another"), None);
-        for bad in ["file:", "file:a?network=yes", "file:a?x=1", "file:a?cache="] {
-            assert!(JournalPlace::parse(bad).is_err(), "{bad}");
+        assert_eq!(file_place("file:./x").expect("folder"), ("./x".into(), false));
+        assert_eq!(file_place("file:///a").expect("folder"), ("/a".into(), false));
+        assert_eq!(file_place("file:a?network=allow").expect("both"), ("a".into(), true));
+        for bad in ["file:", "file:a?network=yes", "file:a?x=1"] {
+            assert!(file_place(bad).is_err(), "{bad}");
         }
+        assert_eq!(driver("sqlite:a"), None);
+        assert_eq!(driver("a"), None);
+    }
+
+    #[test]
+    fn the_cache_is_taken_out_of_any_url() {
+        let taken = |url| take_cache(url).expect(url);
+        assert_eq!(taken("s3://b/p"), ("s3://b/p".to_owned(), None));
+        assert_eq!(taken("s3://b?cache=/c"), ("s3://b".to_owned(), Some("/c".into())));
+        assert_eq!(taken("s3://b?region=x&cache=/c&y=1"), ("s3://b?region=x&y=1".to_owned(), Some("/c".into())));
+        assert!(take_cache("file:a?cache=").is_err());
     }
 }

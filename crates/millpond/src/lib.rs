@@ -27,7 +27,7 @@ mod events;
 mod extra;
 mod flows;
 mod health;
-#[cfg(feature = "file")]
+#[cfg(feature = "journal")]
 mod journals;
 pub mod locks;
 mod metrics;

@@ -29,8 +29,8 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, `file:DIR`, or
-/// `postgres://USER@HOST/DATABASE`.
+/// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, `file:DIR`, `s3://BUCKET/PREFIX` (also
+/// `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`), or `postgres://USER@HOST/DATABASE`.
 ///
 /// A path without a scheme is a folder that holds a SQLite store; it is made if it does not exist.
 ///
@@ -123,9 +123,9 @@ impl OpenOptions {
     /// # Errors
     /// As [`open`].
     pub async fn engine(&self, url: &str) -> Result<Arc<dyn Engine>> {
-        #[cfg(feature = "file")]
-        if let Some(place) = crate::journals::JournalPlace::parse(url)? {
-            return place.open(Arc::clone(&self.host), self.create).await;
+        #[cfg(feature = "journal")]
+        if let Some(engine) = crate::journals::open(url, Arc::clone(&self.host), self.create).await? {
+            return Ok(engine);
         }
         match Place::parse(url)? {
             #[cfg(feature = "sqlite")]
@@ -151,7 +151,10 @@ impl OpenOptions {
     }
 }
 
-#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+/// What a place can be, for whoever wrote something else.
+const PLACES: &str =
+    "use a folder, sqlite:FILE, memory:, file:DIR, s3://BUCKET/PREFIX (or minio:, gs:, az:) or postgres://USER@HOST/DATABASE";
+
 fn left_out(feature: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("this program was built without its {feature} backend"))
         .with_next(format!("build it with the feature `{feature}`"))
@@ -193,7 +196,7 @@ impl Place {
             return Ok(Self::Postgres(url.to_owned()));
         }
         if let Some((_, parameters)) = rest.split_once('?')
-            && !scheme.is_empty()
+            && matches!(scheme, "sqlite" | "memory")
         {
             return Err(Error::invalid(format!("{url:?}: unknown parameter {parameters:?}"))
                 .with_next(format!("{scheme}: takes no parameters")));
@@ -212,12 +215,14 @@ impl Place {
             }
             "memory" if rest.is_empty() => Ok(Self::Memory),
             "memory" => Err(Error::invalid(format!("{url:?}: memory: takes nothing after the colon"))),
-            "nats" | "redis" | "s3" | "file" | "http" | "https" => {
+            // `journals.rs` took them where they are built in.
+            "file" => Err(left_out("file")),
+            "s3" | "minio" | "gs" | "az" | "object-file" => Err(left_out("object")),
+            "nats" | "redis" | "http" | "https" => {
                 Err(Error::new(ErrorKind::Unsupported, format!("{scheme}: stores are not part of this version"))
-                    .with_next("use a folder, sqlite:FILE, memory: or postgres://USER@HOST/DATABASE"))
+                    .with_next(PLACES))
             }
-            other => Err(Error::invalid(format!("{url:?}: there is no scheme {other:?}"))
-                .with_next("use a folder, sqlite:FILE, memory: or postgres://USER@HOST/DATABASE")),
+            other => Err(Error::invalid(format!("there is no scheme {other:?}")).with_next(PLACES)),
         }
     }
 }

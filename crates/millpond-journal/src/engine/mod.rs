@@ -64,6 +64,18 @@ impl JournalEngine {
     /// # Errors
     /// What the driver fails with; `Unavailable` when the cache folder cannot be used.
     pub async fn open(place: Arc<dyn Journals>, options: JournalOptions) -> Result<Self> {
+        Self::connect(async { Ok(place) }, options).await
+    }
+
+    /// Opens a place and the store on it. The place is opened on the engine's own thread, because connections belong to
+    /// the runtime they were made on, and the caller's may end before the store is closed.
+    ///
+    /// # Errors
+    /// As [`JournalEngine::open`].
+    pub async fn connect(
+        place: impl Future<Output = Result<Arc<dyn Journals>>> + Send + 'static,
+        options: JournalOptions,
+    ) -> Result<Self> {
         Ok(Self { spaces: Spaces::open(place, options).await? })
     }
 

@@ -44,12 +44,17 @@ fn journal_name(named: &Named) -> String {
 }
 
 impl Spaces {
-    pub(crate) async fn open(place: Arc<dyn Journals>, options: JournalOptions) -> Result<Self> {
+    pub(crate) async fn open(
+        place: impl Future<Output = Result<Arc<dyn Journals>>> + Send + 'static,
+        options: JournalOptions,
+    ) -> Result<Self> {
         let io = Arc::new(Io::start()?);
-        let journal = {
-            let place = Arc::clone(&place);
-            io.run(async move { place.open(register::NAME).await }).await?
+        let opening = async move {
+            let place = place.await?;
+            let journal = place.open(register::NAME).await?;
+            Ok((place, journal))
         };
+        let (place, journal) = io.run(opening).await?;
         let cache = match (&options.cache, place.cache()) {
             (Some(folder), _) => folder.clone(),
             (None, Some(folder)) => folder.to_owned(),

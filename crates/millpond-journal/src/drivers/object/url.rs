@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_core::{Error, Result};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
@@ -28,41 +28,41 @@ pub struct ObjectPlace {
 }
 
 impl ObjectPlace {
-    /// Reads `s3://BUCKET/PREFIX`, `minio://HOST:PORT/BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/PREFIX` or
+    /// Reads `s3://BUCKET/PREFIX`, `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or
     /// `object-file:DIR`; `None` for another kind of URL.
     ///
-    /// Credentials come from the cloud's own usual variables and files.
+    /// Credentials come from the cloud's own usual variables and files, never from the URL.
     ///
     /// # Errors
-    /// `Invalid` when the URL names no bucket, or a parameter is unknown.
+    /// `Invalid` when the URL names no bucket, holds credentials, or has an unknown parameter.
     pub fn parse(url: &str) -> Result<Option<Self>> {
         let (path, parameters) = url.split_once('?').unwrap_or((url, ""));
         if let Some(folder) = path.strip_prefix("object-file:") {
-            none_of(url, parameters)?;
+            Parameters::read(path, parameters, &[])?;
             return Self::local(folder).map(Some);
         }
         let Some((scheme, rest)) = path.split_once("://") else { return Ok(None) };
+        let known: &[&str] = match scheme {
+            "s3" => &["endpoint", "region"],
+            "minio" => &["region", "tls"],
+            "gs" | "az" => &[],
+            _ => return Ok(None),
+        };
+        if rest.contains('@') {
+            return Err(Error::invalid(format!("the {scheme}: URL holds credentials"))
+                .with_next("put them into the environment instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
+        }
+        let parameters = Parameters::read(path, parameters, known)?;
         match scheme {
-            "s3" => Self::s3(url, rest, None, parameters).map(Some),
             "minio" => {
                 let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
-                Self::s3(url, rest, Some(host), parameters).map(Some)
+                let http = parameters.get("tls") != Some("true");
+                let endpoint = format!("{}://{host}", if http { "http" } else { "https" });
+                Self::s3(path, rest, Some(&endpoint), parameters.get("region")).map(Some)
             }
-            "gs" => {
-                none_of(url, parameters)?;
-                let (bucket, prefix) = bucket(url, rest)?;
-                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-                let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(url))?;
-                Ok(Some(Self::new(Arc::new(store), prefix, "gs", path)))
-            }
-            "az" => {
-                none_of(url, parameters)?;
-                let (container, prefix) = bucket(url, rest)?;
-                let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
-                let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(url))?;
-                Ok(Some(Self::new(Arc::new(store), prefix, "az", path)))
-            }
-            _ => Ok(None),
+            "gs" => Self::google(path, rest).map(Some),
+            "az" => Self::azure(path, rest).map(Some),
+            _ => Self::s3(path, rest, parameters.get("endpoint"), parameters.get("region")).map(Some),
         }
     }
 
@@ -88,30 +88,38 @@ impl ObjectPlace {
         Ok(Self::new(Arc::new(store), "", "object-file", &url))
     }
 
-    fn s3(url: &str, rest: &str, host: Option<&str>, parameters: &str) -> Result<Self> {
-        let (name, prefix) = bucket(url, rest)?;
+    /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
+    fn s3(path: &str, rest: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Self> {
+        let (name, prefix) = bucket(path, rest)?;
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(name);
-        let mut tls = host.is_none();
-        for (key, value) in pairs(parameters) {
-            match (key, value) {
-                ("endpoint", value) if host.is_none() && value.starts_with("http") => {
-                    tls = value.starts_with("https:");
-                    builder = builder.with_endpoint(value);
-                }
-                ("region", value) if !value.is_empty() => builder = builder.with_region(value),
-                ("tls", "true") if host.is_some() => tls = true,
-                _ => {
-                    return Err(Error::invalid(format!("{url:?}: unknown parameter {key}={value}"))
-                        .with_next("s3: takes endpoint=URL and region=NAME, minio: takes region=NAME and tls=true"));
-                }
+        if let Some(endpoint) = endpoint {
+            if !(endpoint.starts_with("http://") || endpoint.starts_with("https://")) || endpoint.contains('@') {
+                return Err(Error::invalid(format!("{path}: endpoint= is no address of a server"))
+                    .with_next("write endpoint=https://HOST:PORT, without credentials"));
             }
+            builder = builder.with_endpoint(endpoint);
         }
-        if let Some(host) = host {
-            builder = builder.with_endpoint(format!("{}://{host}", if tls { "https" } else { "http" }));
+        if let Some(region) = region {
+            builder = builder.with_region(region);
         }
-        let store = builder.with_client_options(client(!tls)).with_retry(retry()).build().map_err(bad(url))?;
-        let shown = url.split('?').next().unwrap_or(url);
-        Ok(Self::new(Arc::new(store), prefix, "s3", shown))
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+        let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http:"));
+        let store = builder.with_client_options(client(http)).with_retry(retry()).build().map_err(bad(path))?;
+        Ok(Self::new(Arc::new(store), prefix, "s3", path))
+    }
+
+    fn google(path: &str, rest: &str) -> Result<Self> {
+        let (bucket, prefix) = bucket(path, rest)?;
+        let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+        let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
+        Ok(Self::new(Arc::new(store), prefix, "gs", path))
+    }
+
+    fn azure(path: &str, rest: &str) -> Result<Self> {
+        let (container, prefix) = bucket(path, rest)?;
+        let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
+        let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
+        Ok(Self::new(Arc::new(store), prefix, "az", path))
     }
 
     /// A location below this place's prefix.
@@ -121,6 +129,9 @@ impl ObjectPlace {
 }
 
 fn client(allow_http: bool) -> ClientOptions {
+    // The client takes the process's implementation of TLS and brings none of its own. An application that chose one
+    // keeps it: then this does nothing.
+    let _chosen_already = rustls::crypto::ring::default_provider().install_default();
     ClientOptions::new().with_timeout(REQUEST).with_allow_http(allow_http)
 }
 
@@ -128,31 +139,51 @@ fn retry() -> RetryConfig {
     RetryConfig { max_retries: 3, retry_timeout: RETRY, ..RetryConfig::default() }
 }
 
-fn bad(url: &str) -> impl Fn(object_store::Error) -> Error {
-    let url = url.split('?').next().unwrap_or(url).to_owned();
+fn bad(path: &str) -> impl Fn(object_store::Error) -> Error {
+    let path = path.to_owned();
     move |e| {
-        Error::invalid(format!("{url:?} cannot be opened"))
-            .with_source(e)
-            .with_next("check the bucket's name and the credentials")
+        Error::invalid(format!("{path} cannot be opened")).with_source(e).with_next("check the bucket's name and the credentials")
     }
 }
 
-fn bucket<'a>(url: &str, rest: &'a str) -> Result<(&'a str, &'a str)> {
+fn bucket<'a>(path: &str, rest: &'a str) -> Result<(&'a str, &'a str)> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
-        return Err(Error::invalid(format!("{url:?} names no bucket")).with_next("write s3://BUCKET/PREFIX"));
+        return Err(Error::invalid(format!("{path} names no bucket")).with_next(
+            "write s3://BUCKET/PREFIX, minio://HOST:PORT/BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
+        ));
     }
     Ok((bucket, prefix))
 }
 
-fn pairs(parameters: &str) -> impl Iterator<Item = (&str, &str)> {
-    parameters.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")))
-}
+/// What follows the question mark. A value is never part of an error: somebody may have put a secret there.
+#[derive(Debug)]
+struct Parameters<'a>(Vec<(&'a str, &'a str)>);
 
-fn none_of(url: &str, parameters: &str) -> Result<()> {
-    match pairs(parameters).next() {
-        None => Ok(()),
-        Some((key, _)) => Err(Error::invalid(format!("{url:?}: unknown parameter {key:?}")).with_next("it takes none")),
+impl<'a> Parameters<'a> {
+    fn read(path: &str, text: &'a str, known: &[&str]) -> Result<Self> {
+        let mut read: Vec<(&str, &str)> = Vec::new();
+        for parameter in text.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if !known.contains(&key) {
+                let known: Vec<&str> = known.iter().copied().chain(["cache"]).collect();
+                return Err(Error::invalid(format!("{path}: unknown parameter {key:?}"))
+                    .with_next(format!("it takes {}", known.join(", "))));
+            }
+            if value.is_empty() || (key == "tls" && !matches!(value, "true" | "false")) {
+                return Err(Error::invalid(format!("{path}: {key} has no value that it can have"))
+                    .with_next("write endpoint=https://HOST:PORT, region=NAME, tls=true or tls=false"));
+            }
+            if read.iter().any(|(earlier, _)| *earlier == key) {
+                return Err(Error::invalid(format!("{path}: {key} is given twice")).with_next("keep one of them"));
+            }
+            read.push((key, value));
+        }
+        Ok(Self(read))
+    }
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
     }
 }
 
@@ -160,14 +191,32 @@ fn none_of(url: &str, parameters: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn kind(url: &str) -> Result<Option<(&'static str, String)>> {
+        ObjectPlace::parse(url).map(|p| p.map(|p| (p.kind, p.prefix.to_string())))
+    }
+
     #[test]
     fn places_and_mistakes() {
-        let kind = |url| ObjectPlace::parse(url).map(|p| p.map(|p| (p.kind, p.prefix.to_string())));
         assert_eq!(kind("s3://b/a/c").unwrap(), Some(("s3", "a/c".to_owned())));
-        assert_eq!(kind("minio://localhost:9000/b?region=x").unwrap(), Some(("s3", String::new())));
+        assert_eq!(kind("s3://b?endpoint=http://localhost:1&region=x").unwrap(), Some(("s3", String::new())));
+        assert_eq!(kind("minio://localhost:9000/b/p?region=x&tls=true").unwrap(), Some(("s3", "p".to_owned())));
         assert_eq!(kind("sqlite:a").unwrap(), None);
-        for wrong in ["s3://", "minio://h:1", "s3://b?x=1", "s3://b?tls=true", "az://c?x", "gs://"] {
+        let wrong =
+            ["s3://", "minio://h:1", "s3://b?x=1", "s3://b?tls=true", "az://c?x", "gs://", "s3://b?region=", "s3://b?endpoint=h"];
+        for wrong in wrong.into_iter().chain(["minio://h/b?tls=yes", "s3://b?region=x&region=y"]) {
             assert!(kind(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn no_error_repeats_a_secret_and_an_unknown_parameter_is_answered_with_the_known_ones() {
+        for url in
+            ["s3://key:s3cret@b", "s3://b?secret_key=s3cret", "s3://b?endpoint=http://u:s3cret@h", "s3://b?endpoint=s3cret"]
+        {
+            let error = kind(url).expect_err(url);
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+        }
+        let error = kind("s3://b?regoin=x").unwrap_err();
+        assert!(error.next().is_some_and(|next| next.contains("endpoint, region, cache")), "{error:?}");
     }
 }
