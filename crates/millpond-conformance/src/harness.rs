@@ -7,6 +7,7 @@
 //!
 //! Each clause is a test of its own, named `group::name`; the usual arguments of `cargo test` and `cargo nextest`
 //! apply. With `MILLPOND_CONFORMANCE_REPORT=table` or `=json` the suite runs whole and prints its report instead.
+//! With `MILLPOND_CONFORMANCE_FAULTS=SEED` calls are refused and answers are lost, see [`crate::faults`].
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use libtest_mimic::{Arguments, Failed, Trial};
 use millpond::{Engine, Error, Result};
 
+use crate::faults::{self, Retry};
 use crate::{Clause, Place, Suite, processes};
 
 /// The variable that asks for a report in place of tests.
@@ -98,7 +100,7 @@ where
 }
 
 fn child(place: Arc<dyn Place>) -> ExitCode {
-    match on_runtime(processes::child(place)) {
+    match on_runtime(processes::child(faults::of_process(place))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
@@ -110,7 +112,7 @@ pub fn main_on(place: Arc<dyn Place>) -> ExitCode {
         Ok(format) => report(place, &format),
         Err(_) => {
             let arguments = Arguments::from_args();
-            let (suite, left_out) = Suite::new().fitting(&*place);
+            let (suite, left_out) = suite().fitting(&*place);
             if !left_out.is_empty() && !arguments.list {
                 println!("left out, because the data lives in one process: {}", left_out.join(", "));
             }
@@ -120,9 +122,17 @@ pub fn main_on(place: Arc<dyn Place>) -> ExitCode {
     }
 }
 
+/// The suite, under faults where they are asked for.
+fn suite() -> Suite {
+    match faults::asked_for() {
+        Some(faults) => Suite::new().under(faults, Retry::UnderTheSameId),
+        None => Suite::new(),
+    }
+}
+
 fn trial(clause: Clause, place: Arc<dyn Place>) -> Trial {
     Trial::test(clause.title(), move || {
-        let result = on_runtime(async move { Suite::new().run_one(&clause, place).await })?;
+        let result = on_runtime(async move { suite().run_one(&clause, place).await })?;
         match result.failure {
             None => Ok(()),
             Some(failure) => Err(format!("promised: {}\n{failure}", clause.promise).into()),
@@ -131,7 +141,7 @@ fn trial(clause: Clause, place: Arc<dyn Place>) -> Trial {
 }
 
 fn report(place: Arc<dyn Place>, format: &str) -> ExitCode {
-    let report = match on_runtime(async move { Suite::new().run(place).await }) {
+    let report = match on_runtime(async move { suite().run(place).await }) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("{}", error.message().unwrap_or("the suite could not be started"));

@@ -15,9 +15,12 @@
 mod broken;
 mod clause;
 pub mod clauses;
+pub mod faults;
 mod ground;
 pub mod harness;
+pub mod linearizable;
 mod processes;
+pub mod random;
 mod reference;
 mod report;
 mod suite;

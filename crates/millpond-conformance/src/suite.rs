@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use millpond::Namespace;
 
+use crate::faults::{self, Faults, FaultyPlace, Retry};
 use crate::report::{ClauseReport, Report};
 use crate::{Clause, Failure, Ground, Place, Verdict, clauses};
 
@@ -26,6 +27,7 @@ const CLEAN_UP: Duration = Duration::from_secs(20);
 pub struct Suite {
     clauses: Vec<Clause>,
     deadline: Duration,
+    faults: Option<(Faults, Retry)>,
 }
 
 impl Default for Suite {
@@ -35,19 +37,23 @@ impl Default for Suite {
 }
 
 impl Suite {
+    fn of(clauses: Vec<Clause>) -> Self {
+        Self { clauses, deadline: DEADLINE, faults: None }
+    }
+
     /// Every clause, one minute for each.
     pub fn new() -> Self {
-        Self { clauses: clauses::all(), deadline: DEADLINE }
+        Self::of(clauses::all())
     }
 
     /// Only what an engine promises by itself, without the domains.
     pub fn of_engine() -> Self {
-        Self { clauses: clauses::engine(), deadline: DEADLINE }
+        Self::of(clauses::engine())
     }
 
     /// Only what the domains promise on top of an engine.
     pub fn of_domains() -> Self {
-        Self { clauses: clauses::domains(), deadline: DEADLINE }
+        Self::of(clauses::domains())
     }
 
     /// Only clauses whose `group::name` holds this text.
@@ -61,6 +67,13 @@ impl Suite {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// With faults before every handle that a clause opens, and a caller that asks again. See [`crate::faults`].
+    #[must_use]
+    pub fn under(mut self, faults: Faults, retry: Retry) -> Self {
+        self.faults = Some((faults, retry));
         self
     }
 
@@ -98,6 +111,12 @@ impl Suite {
     /// Runs one clause.
     pub async fn run_one(&self, clause: &Clause, place: Arc<dyn Place>) -> ClauseReport {
         let began = Instant::now();
+        let place = match &self.faults {
+            None => place,
+            Some((faults, retry)) => {
+                Arc::new(FaultyPlace::new(place, faults::for_clause(faults, &clause.title()), *retry)) as Arc<dyn Place>
+            }
+        };
         let verdict = run(clause, place, self.deadline).await;
         ClauseReport {
             group: clause.group,
