@@ -8,6 +8,7 @@
 //! A server can be killed as by a power switch and started again on the same data. When the test program itself dies,
 //! a watcher ends the server and removes its folder.
 
+mod backend;
 mod nats;
 mod postgres;
 mod process;
@@ -15,6 +16,7 @@ mod proxy;
 mod redis;
 mod seaweedfs;
 
+pub use backend::{Backend, RunningBackend};
 pub use nats::{NatsCluster, NatsRelease, NatsServer, NatsSync};
 pub use postgres::PostgresServer;
 pub use process::{Folder, Process, find_program, free_port, missing, wait_until};
