@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use millpond_core::plan::{Touched, plan};
 use millpond_core::{CommitId, Error, ErrorKind, Namespace, Outcome, Position, PreparedCommit, Result, Timestamp};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use crate::apply;
 use crate::catalog::Schema;
@@ -42,7 +43,7 @@ enum Found {
 /// Decides and applies a batch.
 pub(crate) async fn commit(inner: &Inner, namespace: &Namespace, batch: &[PreparedCommit]) -> Result<Vec<Result<Outcome>>> {
     let touched = Touched::of(batch);
-    let mut retry = Retry::new(&*inner.host, inner.patience);
+    let mut retry = Retry::new(&*inner.host, &inner.connections, inner.patience);
     let mut sent = None;
     loop {
         let error = match retry.attempt(attempt(inner, namespace, batch, &touched, &mut sent)).await {
@@ -90,7 +91,7 @@ async fn inside(
     if let Some(before) = sent {
         match look(session, &loaded.row, before).await? {
             Found::Applied => {
-                session.rollback().await;
+                vouch(session, &loaded.row).await?;
                 return Ok(sent.take().map(|s| s.outcomes).unwrap_or_default());
             }
             Found::NotApplied => *sent = None,
@@ -102,7 +103,11 @@ async fn inside(
     reads.take(&answers, &mut state)?;
     let planned = plan(batch, state, row.now);
     if planned.mutations.is_empty() {
-        session.rollback().await;
+        if planned.outcomes.iter().any(|outcome| matches!(outcome, Ok(Outcome::Committed(_)))) {
+            vouch(session, &row).await?;
+        } else {
+            session.rollback().await;
+        }
         return Ok(planned.outcomes);
     }
     let calls = apply::calls(&row, &schema, &planned.mutations)?;
@@ -120,6 +125,16 @@ async fn inside(
             Err(failure)
         }
     }
+}
+
+/// Ends the transaction so that what an earlier one wrote is kept as well as an acknowledgement promises.
+///
+/// What is seen under the lock may not have reached the standby: a server that crashed while a commit waited for one
+/// shows that commit when it is up again. A commit that writes comes after it in the log, so when this one has arrived
+/// that one has.
+pub(crate) async fn vouch(session: &mut Session, row: &NamespaceRow) -> Result<(), Failure> {
+    let touch = Call::often("UPDATE namespaces SET position = position WHERE id = $1").with(Type::INT8, row.id);
+    session.commit(&[touch]).await.map(drop)
 }
 
 /// What the first round trip brought.

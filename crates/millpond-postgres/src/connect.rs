@@ -1,16 +1,18 @@
 //! Connections: how one is made, and the pool that keeps them.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use millpond_core::{Error, Result};
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, Error as PgError};
+use tokio_postgres::{AsyncMessage, Client, Config, Error as PgError};
 
 use crate::errors::{Failure, failure};
+use crate::hosts::{Driven, Hosts};
+use crate::server::Server;
 use crate::session::{LocalSettings, Session};
 use crate::settings::Settings;
 use crate::tls::Tls;
@@ -20,6 +22,7 @@ use crate::tls::Tls;
 pub(crate) struct Counters {
     opened: AtomicU64,
     pipelines: AtomicU64,
+    alone: AtomicU64,
 }
 
 impl Counters {
@@ -34,11 +37,31 @@ impl Counters {
     pub(crate) fn pipelined(&self) {
         self.pipelines.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Commits that the server answered without the standby it should have waited for.
+    pub(crate) fn alone(&self) -> u64 {
+        self.alone.load(Ordering::SeqCst)
+    }
+}
+
+/// Drives a connection. Its error reaches whoever waits for an answer, and the pool sees that the connection is closed.
+///
+/// A server whose wait for a standby is cancelled answers COMMIT as if nothing had happened, after a warning: that is
+/// the one notice that matters. It comes before the answer, so it is counted before anybody hears of the commit.
+async fn drive(mut connection: Driven, counters: Arc<Counters>) {
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message
+            && notice.routine() == Some("SyncRepWaitForLSN")
+        {
+            counters.alone.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Makes connections, and counts them.
 struct Connector {
     tls: Tls,
+    hosts: Arc<Hosts>,
     counters: Arc<Counters>,
 }
 
@@ -48,10 +71,10 @@ impl Connect for Connector {
     fn connect(&self, config: &Config) -> Connecting<'_> {
         let config = config.clone();
         Box::pin(async move {
-            let (client, connection) = config.connect(self.tls.clone()).await?;
+            let connected = self.hosts.connect(&config, &self.tls).await?;
             self.counters.opened.fetch_add(1, Ordering::Relaxed);
-            // Its error reaches whoever waits for an answer, and the pool sees that the connection is closed.
-            let task = tokio::spawn(async move { drop(connection.await) });
+            let (client, connection) = connected;
+            let task = tokio::spawn(drive(connection, Arc::clone(&self.counters)));
             Ok((client, task))
         })
     }
@@ -60,7 +83,10 @@ impl Connect for Connector {
 /// The connections of one engine.
 pub(crate) struct Connections {
     pool: Pool,
+    settings: Settings,
     local: LocalSettings,
+    hosts: Arc<Hosts>,
+    server: Mutex<Option<Server>>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -73,8 +99,8 @@ impl std::fmt::Debug for Connections {
 
 impl Connections {
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
-        let counters = Arc::new(Counters::default());
-        let connector = Connector { tls: settings.tls.clone(), counters: Arc::clone(&counters) };
+        let (counters, hosts) = (Arc::new(Counters::default()), Arc::new(Hosts::default()));
+        let connector = Connector { tls: settings.tls.clone(), hosts: Arc::clone(&hosts), counters: Arc::clone(&counters) };
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(settings.config.clone(), connector, config);
         let pool = Pool::builder(manager)
@@ -84,13 +110,47 @@ impl Connections {
             .create_timeout(Some(settings.patience))
             .build()
             .map_err(|e| Error::invalid("the pool of connections cannot be made").with_source(e))?;
-        Ok(Self { pool, local: settings.local_settings(), counters })
+        let local = settings.local_settings();
+        Ok(Self { pool, settings: settings.clone(), local, hosts, server: Mutex::default(), counters })
     }
 
-    /// A connection, an idle one if there is one.
+    /// A connection, an idle one if there is one. The server behind a new one may be another than before: it is asked
+    /// whether it keeps what is promised.
     pub(crate) async fn session(&self) -> Result<Session, Failure> {
         let object = self.pool.get().await.map_err(taking)?;
-        Ok(self.wrap(object))
+        let is_new = Object::metrics(&object).recycled.is_none();
+        let mut session = self.wrap(object);
+        if is_new {
+            let asked = Server::ask(&mut session).await;
+            match asked.and_then(|server| server.check(&self.settings).map(|()| server)) {
+                Ok(server) => *self.lock_server() = Some(server),
+                Err(failure) => {
+                    session.close();
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// What the server of the newest connection said about itself.
+    pub(crate) fn server(&self) -> Option<Server> {
+        self.lock_server().clone()
+    }
+
+    fn lock_server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection outside the pool.
+    pub(crate) async fn apart(&self) -> Result<(Client, Driven), Failure> {
+        self.hosts.connect(&self.settings.config, &self.settings.tls).await.map_err(failure)
+    }
+
+    /// An answer never came: closes the connections that nobody uses, and looks elsewhere for new ones first.
+    pub(crate) fn give_up_idle(&self) {
+        self.hosts.turn_away();
+        drop(self.pool.retain(|_, _| false));
     }
 
     fn wrap(&self, object: Object) -> Session {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host, LocalEngine,
-    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Record, RecordId,
-    Result, SystemHost, Timestamp,
+    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host,
+    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Record,
+    RecordId, Result, SystemHost, Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -58,7 +58,6 @@ pub(crate) struct Inner {
     pub(crate) schemas: Schemas,
     pub(crate) hints: Hints,
     pub(crate) transaction_pooler: bool,
-    server: Server,
 }
 
 impl std::fmt::Debug for Inner {
@@ -87,21 +86,18 @@ pub async fn migrate(url: &str, specs: &[CollectionSpec]) -> Result<()> {
     let connections = Connections::new(&settings)?;
     let host = SystemHost;
     let work = || async {
-        let mut session = connections.session().await?;
-        Server::ask(&mut session).await?.check(&settings)?;
-        drop(session);
         schema::migrate(&connections, &settings.schema).await?;
         declare::make_tables(&connections, &settings.schema, specs).await
     };
-    retrying(&host, settings.patience, work).await.map_err(|e| e.during("migrate"))
+    let retry = Retry::new(&host, &connections, settings.patience).long();
+    retrying(retry, work).await.map_err(|e| e.during("migrate"))
 }
 
 /// Runs work that may be done twice until it is answered, or the patience is at its end.
-async fn retrying<T, F>(host: &dyn Host, patience: Duration, mut work: impl FnMut() -> F) -> Result<T>
+async fn retrying<T, F>(mut retry: Retry<'_>, mut work: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let mut retry = Retry::new(host, patience);
     let mut unknown = false;
     loop {
         let error = match retry.attempt(work()).await {
@@ -134,7 +130,8 @@ impl PostgresEngine {
         let settings = Settings::parse(url)?;
         let connections = Connections::new(&settings)?;
         let work = || Self::prepare(&connections, &settings, options.create);
-        let server = retrying(&*options.host, settings.patience, work).await.map_err(|e| e.during("open"))?;
+        let retry = Retry::new(&*options.host, &connections, settings.patience).long();
+        retrying(retry, work).await.map_err(|e| e.during("open"))?;
         let inner = Inner {
             schema: settings.schema.clone(),
             patience: settings.patience,
@@ -144,22 +141,18 @@ impl PostgresEngine {
             hints: Hints::new(),
             transaction_pooler: settings.pooler == Pooler::Transaction,
             settings,
-            server,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    async fn prepare(connections: &Connections, settings: &Settings, create: bool) -> Result<Server, Failure> {
+    async fn prepare(connections: &Connections, settings: &Settings, create: bool) -> Result<(), Failure> {
         let mut session = connections.session().await?;
-        let server = Server::ask(&mut session).await?;
-        server.check(settings)?;
         let found = schema::format(&mut session, &settings.schema).await?;
         drop(session);
         if found == 0 && !create {
             return Err(Error::not_found(format!("there is no store at {}", settings.location())).into());
         }
-        schema::migrate(connections, &settings.schema).await?;
-        Ok(server)
+        schema::migrate(connections, &settings.schema).await
     }
 
     /// Counts of what was done.
@@ -182,7 +175,15 @@ impl Inner {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        retrying(&*self.host, self.patience, work).await
+        retrying(Retry::new(&*self.host, &self.connections, self.patience), work).await
+    }
+
+    /// The same for work on a whole store, which may need all the time there is.
+    async fn at_length<T, F>(&self, work: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        retrying(Retry::new(&*self.host, &self.connections, self.patience).long(), work).await
     }
 
     /// The namespace's row and declarations, of one moment.
@@ -275,11 +276,16 @@ impl Inner {
             let row = existing(rows.first().map_or(&[], Vec::as_slice), namespace)?;
             let rows = session.run(&[load::receipts_call(row.id, &[id])]).await?;
             let receipt = rows.iter().flatten().next().map(|r| load::receipt(r, id)).transpose()?;
-            Ok(receipt.map(|stored| stored.receipt))
+            Ok((row, receipt.map(|stored| stored.receipt)))
         };
-        let found = found.await;
-        session.rollback().await;
-        found
+        match found.await {
+            // To say that it was committed is to acknowledge it.
+            Ok((row, Some(receipt))) => commit::vouch(&mut session, &row).await.map(|()| Some(receipt)),
+            other => {
+                session.rollback().await;
+                other.map(|_| None)
+            }
+        }
     }
 
     async fn delete(&self, namespace: &Namespace, store_id: &str) -> Result<(), Failure> {
@@ -305,11 +311,13 @@ impl Inner {
 impl Engine for PostgresEngine {
     fn info(&self) -> EngineInfo {
         let inner = &self.inner;
-        let mut facts = inner.server.facts();
+        let server = inner.connections.server();
+        let mut facts = server.as_ref().map(Server::facts).unwrap_or_default();
         if inner.transaction_pooler {
             facts.push(("pooler", "transaction".to_owned()));
         }
-        EngineInfo { kind: "postgres", location: inner.settings.location(), durability: inner.server.durability(), facts }
+        let durability = server.map_or(Durability::Memory, |server| server.durability());
+        EngineInfo { kind: "postgres", location: inner.settings.location(), durability, facts }
     }
 
     fn host(&self) -> Arc<dyn Host> {
@@ -362,14 +370,14 @@ impl Engine for PostgresEngine {
                 other => other,
             }
         };
-        inner.retrying(work).await.map_err(|e| e.during("namespaces.delete"))?;
+        inner.at_length(work).await.map_err(|e| e.during("namespaces.delete"))?;
         inner.schemas.forget(namespace);
         Ok(())
     }
 
     async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
         let inner = &self.inner;
-        inner.retrying(|| declare::declare(inner, namespace, specs)).await.map_err(|e| e.during("declare"))?;
+        inner.at_length(|| declare::declare(inner, namespace, specs)).await.map_err(|e| e.during("declare"))?;
         self.catalog(namespace).await
     }
 
@@ -412,11 +420,11 @@ impl Engine for PostgresEngine {
     async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
         let inner = &self.inner;
         let work = || async { purge::purge(&mut inner.connections.session().await?, namespace, before).await };
-        inner.retrying(work).await.map_err(|e| e.during("purge"))
+        inner.at_length(work).await.map_err(|e| e.during("purge"))
     }
 
     async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        self.inner.retrying(|| check::check(&self.inner, namespace)).await.map_err(|e| e.during("check"))
+        self.inner.at_length(|| check::check(&self.inner, namespace)).await.map_err(|e| e.during("check"))
     }
 
     async fn close(&self) -> Result<()> {

@@ -5,6 +5,7 @@
 //! notification. One inside each commit would make all commits of the database queue behind each other.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -123,11 +124,20 @@ async fn send(engine: Weak<Inner>, committed: Arc<Committed>) {
         let Some(inner) = engine.upgrade() else { return };
         if changed {
             // A lost hint costs others at most the time until they look for themselves.
-            let _ = notify(&inner).await;
+            let _ = within(&inner, notify(&inner)).await;
         }
         drop(inner);
         tokio::time::sleep(GATHER).await;
     }
+}
+
+/// What comes of something before the patience is at its end: hints go on after a server that hung.
+async fn within<T>(inner: &Inner, work: impl Future<Output = Result<T, Failure>>) -> Option<T> {
+    let done = tokio::time::timeout(inner.patience, work).await;
+    if done.is_err() {
+        inner.connections.give_up_idle();
+    }
+    done.ok()?.ok()
 }
 
 async fn notify(inner: &Inner) -> Result<(), Failure> {
@@ -156,9 +166,9 @@ async fn watch_heads(engine: Weak<Inner>, waiting: Arc<AtomicUsize>, arrived: Ar
         }
         let Some(inner) = engine.upgrade() else { return };
         if ear.is_none() && !inner.transaction_pooler {
-            ear = Ear::open(&inner).await.ok();
+            ear = within(&inner, Ear::open(&inner)).await;
         }
-        let now = heads(&inner).await.ok();
+        let now = within(&inner, heads(&inner)).await;
         if now.is_none() || now != seen {
             inner.hints.changed();
         }
@@ -210,7 +220,7 @@ impl Drop for Ear {
 
 impl Ear {
     async fn open(inner: &Inner) -> Result<Self, Failure> {
-        let (client, mut connection) = inner.settings.config.connect(inner.settings.tls.clone()).await.map_err(failure)?;
+        let (client, mut connection) = inner.connections.apart().await?;
         let (sender, heard) = watch::channel(0_u64);
         let task = tokio::spawn(async move {
             let messages = std::future::poll_fn(move |cx| {

@@ -24,6 +24,7 @@ mod errors;
 mod events;
 mod feed;
 mod hint;
+mod hosts;
 mod load;
 mod names;
 mod namespaces;

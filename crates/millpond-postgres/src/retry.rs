@@ -6,6 +6,7 @@ use std::time::Duration;
 use millpond_core::{Error, Host, Result};
 use tokio::time::Instant;
 
+use crate::connect::Connections;
 use crate::errors::Failure;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -14,23 +15,35 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The attempts of one call.
 pub(crate) struct Retry<'h> {
     host: &'h dyn Host,
+    connections: &'h Connections,
     deadline: Instant,
+    most: Duration,
     pause: Duration,
     last: Option<Error>,
 }
 
 impl<'h> Retry<'h> {
-    pub(crate) fn new(host: &'h dyn Host, patience: Duration) -> Self {
-        Self { host, deadline: Instant::now() + patience, pause: FIRST_PAUSE, last: None }
+    /// Attempts until a deadline, none of which takes longer than half of the time there is: a server that went away
+    /// without a word leaves time to find the one that took over.
+    pub(crate) fn new(host: &'h dyn Host, connections: &'h Connections, patience: Duration) -> Self {
+        Self { host, connections, deadline: Instant::now() + patience, most: patience / 2, pause: FIRST_PAUSE, last: None }
     }
 
-    /// Runs one attempt, cut off at the deadline. Cut off, it counts as lost: the attempt has to know by itself
-    /// what it had sent.
+    /// The same for work that reads or writes a whole store: it may take all the time there is.
+    pub(crate) fn long(self) -> Self {
+        let most = self.deadline.saturating_duration_since(Instant::now());
+        Self { most, ..self }
+    }
+
+    /// Runs one attempt, cut off when it takes too long. Cut off, it counts as lost: the attempt has to know by itself
+    /// what it had sent. Whatever kept it from an answer may keep every connection from one that was open by then.
     pub(crate) async fn attempt<T>(&self, attempt: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match tokio::time::timeout_at(self.deadline, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Lost(Error::unavailable("PostgreSQL did not answer in time").with_next("try again"))),
+        let end = self.deadline.min(Instant::now() + self.most);
+        if let Ok(result) = tokio::time::timeout_at(end, attempt).await {
+            return result;
         }
+        self.connections.give_up_idle();
+        Err(Failure::Lost(Error::unavailable("PostgreSQL did not answer in time").with_next("try again")))
     }
 
     /// Pauses before the next attempt. The error to answer when there is no time for another.

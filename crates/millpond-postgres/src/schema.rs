@@ -204,11 +204,10 @@ async fn step_by_step(session: &mut Session, schema: &str) -> Result<(), Failure
         found = rows.first().and_then(|r| r.first()).and_then(|r| r.try_get::<_, i32>(0).ok()).unwrap_or(0);
     }
     for (version, statements) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
-        for statement in *statements {
-            session.run(&[Call::once(*statement)]).await?;
-        }
         let version = i32::try_from(version + 1).unwrap_or(i32::MAX);
-        session.run(&[Call::once("INSERT INTO format (version) VALUES ($1)").with(Type::INT4, version)]).await?;
+        let mut calls: Vec<Call<'_>> = statements.iter().map(|statement| Call::once(*statement)).collect();
+        calls.push(Call::once("INSERT INTO format (version) VALUES ($1)").with(Type::INT4, version));
+        session.run(&calls).await?;
     }
     Ok(())
 }

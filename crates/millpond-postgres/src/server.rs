@@ -82,8 +82,11 @@ impl Server {
 
     /// What an acknowledgement survives.
     pub(crate) fn durability(&self) -> Durability {
+        let keeps = self.fsync && self.full_page_writes;
         // With `off` the server may lose its last commits when it crashes itself; a crash of ours does no harm.
-        if self.fsync && self.full_page_writes && self.synchronous_commit != "off" {
+        if keeps && self.synchronous_standbys && ["on", "remote_apply", "remote_write"].contains(&&*self.synchronous_commit) {
+            Durability::Replicated
+        } else if keeps && self.synchronous_commit != "off" {
             Durability::PowerLoss
         } else {
             Durability::ProcessCrash

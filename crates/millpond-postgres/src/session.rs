@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt as _;
-use millpond_core::limits;
+use millpond_core::{Error, limits};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error as PgError, Row, RowStream};
 
@@ -164,7 +164,10 @@ impl Session {
     ///
     /// COMMIT after a failed statement succeeds, as a rollback: every result is looked at. What is not known to have
     /// failed before COMMIT is [`Failure::Unknown`].
+    ///
+    /// A commit for which the server stopped waiting for its standby is unknown, too: it may be lost with the server.
     pub(crate) async fn commit(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
+        let alone = self.counters.alone();
         let mut steps: Vec<_> = calls.iter().map(Step::Call).collect();
         steps.push(Step::Simple("COMMIT".to_owned()));
         let mut results = self.send(&steps).await?;
@@ -180,6 +183,10 @@ impl Session {
             }
         }
         match committed {
+            // Perhaps another connection's; then a look at the receipts is all it costs.
+            Ok(_) if self.counters.alone() != alone => Err(Failure::Unknown(
+                Error::unavailable("the wait for a standby was cancelled").with_next("try again under the same id"),
+            )),
             Ok(_) => Ok(rows),
             Err(error) => Err(Failure::Unknown(failure(error).into_error())),
         }
@@ -190,6 +197,11 @@ impl Session {
         if let Ok(results) = self.send(&[Step::Simple("ROLLBACK".to_owned())]).await {
             self.settled = results.iter().all(Result::is_ok);
         }
+    }
+
+    /// Closes the connection, so that nobody gets it again.
+    pub(crate) fn close(mut self) {
+        self.settled = false;
     }
 
     /// Sends everything before it waits for anything.

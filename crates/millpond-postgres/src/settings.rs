@@ -27,11 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_MOST_S: u64 = 3_600;
 /// How long one attempt to connect takes, if the URL does not say.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long what was sent may stay without the other machine's receipt, and how long a silent connection goes without
+/// being looked after, if the URL does not say. A machine that lost its power says nothing.
+const UNHEARD: Duration = Duration::from_secs(10);
+/// Looks at a silent connection, one after the other, until it is given up.
+const LOOKS: u32 = 3;
 /// A process that hangs between the two round trips of a commit holds the namespace's lock this long.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// Parameters that go to the driver as they are.
-const DRIVER: [&str; 14] = [
+const DRIVER: [&str; 13] = [
     "application_name",
     "channel_binding",
     "connect_timeout",
@@ -42,7 +47,6 @@ const DRIVER: [&str; 14] = [
     "keepalives_idle",
     "keepalives_interval",
     "keepalives_retries",
-    "load_balance_hosts",
     "password",
     "port",
     "user",
@@ -165,9 +169,7 @@ impl Settings {
         if !given("application_name") {
             config.application_name("millpond");
         }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT.min(patience));
-        }
+        unheard(config, patience, given);
         // A commit on a standby cannot succeed: with several hosts, the one that takes writes is looked for.
         if !given("target_session_attrs") {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -179,13 +181,19 @@ impl Settings {
         Ok(settings)
     }
 
+    /// How long a call waits for a lock before it begins anew: shorter than an attempt takes at most, so that the
+    /// connection stays.
+    fn lock_wait(&self) -> Duration {
+        self.patience * 2 / 5
+    }
+
     /// What every session of ours is set to.
     fn session(&self) -> Vec<(&'static str, String)> {
         vec![
             ("search_path", self.schema.clone()),
             ("synchronous_commit", self.synchronous_commit.clone()),
             ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis().to_string()),
-            ("lock_timeout", self.patience.as_millis().to_string()),
+            ("lock_timeout", self.lock_wait().as_millis().to_string()),
             // Every question of ours is about one namespace of tables that hold many: a plan that was made while a
             // table was empty must not read all of it for ever after.
             ("enable_seqscan", "off".to_owned()),
@@ -209,6 +217,28 @@ impl Settings {
         let ports = if ports.is_empty() { "5432".to_owned() } else { ports.join(",") };
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
         format!("postgres://{}:{ports}/{database}?schema={}", hosts.join(","), self.schema)
+    }
+}
+
+/// Limits for a server, a machine or a network that says nothing any more; what the URL says stands.
+fn unheard(config: &mut Config, patience: Duration, given: &dyn Fn(&str) -> bool) {
+    if config.get_connect_timeout().is_none() {
+        // Every host can be asked before the patience is at its end.
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
+        let share = patience / u32::try_from(hosts + 1).unwrap_or(u32::MAX);
+        config.connect_timeout(CONNECT.min(share));
+    }
+    if !given("tcp_user_timeout") {
+        config.tcp_user_timeout(UNHEARD);
+    }
+    if !given("keepalives_idle") {
+        config.keepalives_idle(UNHEARD);
+    }
+    if !given("keepalives_interval") {
+        config.keepalives_interval(UNHEARD / LOOKS);
+    }
+    if !given("keepalives_retries") {
+        config.keepalives_retries(LOOKS);
     }
 }
 

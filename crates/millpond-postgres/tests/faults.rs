@@ -211,3 +211,37 @@ fn a_killed_server_loses_nothing_acknowledged() {
         is_sound(&engine).await;
     });
 }
+
+/// An administrator restarts the server while three hundred callers wait: each is answered, and applied once.
+#[test]
+fn a_restart_is_only_a_pause_for_those_who_wait() {
+    let Some(mut server) = server() else { return };
+    let url = server.create("restarted").unwrap() + "?pool=8&timeout=40";
+    run(async {
+        let engine = open(&url).await;
+        let opened = store(&engine).await;
+        opened.commit(step(new_id(&engine), "a")).await.unwrap();
+        // They wait behind somebody who holds the lock, and whom the restart ends.
+        let hold = "BEGIN; SELECT 1 FROM millpond.namespaces FOR UPDATE; SELECT pg_sleep(60)";
+        let url = server.url("restarted");
+        let mut holder =
+            std::process::Command::new("psql").args([&url, "-c", hold]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        wait_until("the lock is held", || server.psql("restarted", asleep).is_ok_and(|n| n == "1")).unwrap();
+        let mut callers = Vec::new();
+        for _ in 0..300 {
+            let (store, id) = (opened.clone(), new_id(&engine));
+            callers.push(tokio::spawn(async move { store.commit(step(id, "a")).await }));
+        }
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        wait_until("a batch waits", || server.psql("restarted", waits).is_ok_and(|n| n != "0")).unwrap();
+        server.stop().unwrap();
+        server.restart().unwrap();
+        for caller in callers {
+            caller.await.unwrap().unwrap();
+        }
+        assert_eq!(applied(&opened, "a").await, (301, 301));
+        is_sound(&engine).await;
+        let _ = holder.wait();
+    });
+}

@@ -47,6 +47,38 @@ impl PostgresServer {
         Ok(Some(server))
     }
 
+    /// Starts a second server that follows this one by streaming replication, and has this one's commits wait for it
+    /// (`synchronous_standby_names`). Databases are to be made before: from now on nothing is committed without it.
+    ///
+    /// # Errors
+    /// What `pg_basebackup`, starting or connecting fails with.
+    pub fn standby(&self) -> Result<Self> {
+        let folder = Folder::new("millpond-standby")?;
+        run(Command::new("chown").arg(owner(folder.path())?).arg(folder.path()))?;
+        let mut backup = as_user(&self.programs.join("pg_basebackup"));
+        backup.arg("-d").arg(format!("host=127.0.0.1 port={} user=postgres application_name=standby", self.port));
+        backup.args(["-R", "-X", "stream", "-c", "fast", "-D"]).arg(folder.path().join("data"));
+        run(&mut backup)?;
+        let settings = self.settings.clone();
+        let mut standby = Self { programs: self.programs.clone(), port: free_port()?, settings, process: None, folder };
+        standby.restart()?;
+        // Set here and not before the copy was made, so that the copy waits for nobody once it is the primary.
+        self.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.psql("postgres", "SELECT pg_reload_conf()")?;
+        let follows = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync'";
+        wait_until("the standby follows", || self.psql("postgres", follows).is_ok_and(|n| n == "1"))?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary.
+    ///
+    /// # Errors
+    /// What `pg_promote` fails with; a server that is no standby.
+    pub fn promote(&self) -> Result<()> {
+        let promoted = self.psql("postgres", "SELECT pg_promote(true, 30)")?;
+        if promoted == "t" { Ok(()) } else { Err(Error::other("the standby was not promoted within half a minute")) }
+    }
+
     /// The port it listens on, at 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
@@ -104,6 +136,16 @@ impl PostgresServer {
     /// Kills it with every process it started, as a crash would.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Stops it as an administrator would (`fast`): sessions are ended, and everything is written down.
+    ///
+    /// # Errors
+    /// A server that does not end within half a minute.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        process.signal("INT");
+        process.wait()
     }
 
     /// Stops or continues every process of the server: a machine that hangs.
@@ -223,6 +265,20 @@ fn run(command: &mut Command) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_standby_has_what_was_committed_and_takes_over() -> Result<()> {
+        let Some(mut server) = PostgresServer::start()? else { return Ok(()) };
+        server.create("followed")?;
+        let standby = server.standby()?;
+        server.psql("followed", "CREATE TABLE t (n int); INSERT INTO t VALUES (1)")?;
+        assert!(standby.psql("followed", "INSERT INTO t VALUES (2)").is_err(), "a standby took a write");
+        server.kill();
+        standby.promote()?;
+        standby.psql("followed", "INSERT INTO t VALUES (2)")?;
+        assert_eq!(standby.psql("followed", "SELECT sum(n) FROM t")?, "3");
+        Ok(())
+    }
 
     #[test]
     fn a_server_keeps_its_data_when_it_is_killed() -> Result<()> {
