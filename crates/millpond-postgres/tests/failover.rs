@@ -100,9 +100,19 @@ fn a_primary_that_hangs_is_left() {
     run(async {
         let engine = open(&url).await;
         let store = store(&engine).await;
-        let many: Vec<_> = (0..8).map(|_| store.get("totals", "a")).collect();
-        for read in many {
-            read.await.unwrap();
+        // Every connection of the pool is open and idle when it happens.
+        while engine.stats().connections < 4 {
+            let reads: Vec<_> = (0..4)
+                .map(|_| {
+                    tokio::spawn({
+                        let store = store.clone();
+                        async move { store.get("totals", "a").await }
+                    })
+                })
+                .collect();
+            for read in reads {
+                read.await.unwrap().unwrap();
+            }
         }
         store.commit(step(new_id(&engine), "a")).await.unwrap();
         primary.signal_all("STOP");

@@ -224,8 +224,12 @@ fn a_restart_is_only_a_pause_for_those_who_wait() {
         // They wait behind somebody who holds the lock, and whom the restart ends.
         let hold = "BEGIN; SELECT 1 FROM millpond.namespaces FOR UPDATE; SELECT pg_sleep(60)";
         let url = server.url("restarted");
-        let mut holder =
-            std::process::Command::new("psql").args([&url, "-c", hold]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut holder = std::process::Command::new("psql")
+            .args([&url, "-c", hold])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
         wait_until("the lock is held", || server.psql("restarted", asleep).is_ok_and(|n| n == "1")).unwrap();
         let mut callers = Vec::new();

@@ -114,6 +114,31 @@ fn durability_is_what_the_server_says() {
     });
 }
 
+/// A server that promises less than before is found out by the next connection: an acknowledgement never means less
+/// than when the store was opened.
+#[test]
+fn a_new_connection_is_asked_again_what_it_keeps() {
+    let Some(server) = server() else { return };
+    let url = server.create("changed").unwrap() + "?pool=2&timeout=10";
+    run(async {
+        let engine = open(&url).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "a")).await.unwrap();
+        for (setting, refused) in [("off", true), ("on", false)] {
+            server.psql("changed", &format!("ALTER SYSTEM SET fsync = {setting}")).unwrap();
+            server.psql("changed", "SELECT pg_reload_conf()").unwrap();
+            let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'millpond'";
+            server.psql("changed", ended).unwrap();
+            match store.commit(step(new_id(&engine), "a")).await {
+                Err(error) if refused => assert!(error.to_string().contains("fsync"), "{error}"),
+                other => assert_eq!(other.is_err(), refused, "fsync={setting}: {other:?}"),
+            }
+        }
+        assert_eq!(applied(&store, "a").await, (2, 2));
+        is_sound(&engine).await;
+    });
+}
+
 /// A database that sorts by the rules of a language answers by bytes all the same.
 #[test]
 fn a_database_with_another_collation_answers_by_bytes() {
