@@ -36,13 +36,13 @@ pub struct Stored {
 /// What follows an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
-    /// The entries, in order and without a gap. None: there are no more.
+    /// The entries, in order and without a gap. Only none means that there are no more: a page may be short for any reason.
     Entries(Vec<Stored>),
     /// The next entry was trimmed away; a snapshot holds what it did.
     Trimmed,
 }
 
-/// How much one read brings at most. It brings at least one entry if there is one.
+/// How much one read brings at most. It brings at least one entry if there is one, and may bring less than there is.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     /// Entries.
@@ -74,8 +74,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// have been written or may still be.
     async fn append(&self, after: u64, entry: Bytes) -> Result<Append>;
 
-    /// What follows an entry. Linearised: it shows every entry whose append was answered before this call began, and
-    /// none that is not durable.
+    /// What follows an entry. Linearised: "nothing" means that no append after it was answered before this call began.
+    /// It shows no entry that is not durable.
     ///
     /// # Errors
     /// `Corrupt` when the journal is known to end before `after`, see [`lost`].

@@ -41,6 +41,21 @@ async fn a_lost_answer_is_settled_whatever_happened() {
     }
 }
 
+/// Who slept for so long that its own entry was trimmed cannot compare it any more: the receipt tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_entry_was_trimmed_before_it_was_compared_is_applied_once() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let memory = Memory::default();
+    let store = store(engine_on(Arc::new(memory.clone()), cache.path()).await).await.expect("opens");
+    steps(&store, 0..3).await;
+    memory.default_journal().fail([Fault::DoneTrimmedToldOvertaken]);
+    // Without an id of its own: the store takes it that no receipt of it can exist.
+    let add = Commit::new().merge("totals", "n", vec![millpond_core::MergeOp::Add("/n".to_owned(), 1)]).expect("a merge");
+    store.commit(add).await.expect("it is there");
+    assert_eq!(memory.default_journal().faults_left(), 0, "the fault did not happen");
+    assert_eq!(total(&store).await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_done_is_said_to_be_not_applied() {
     let cache = tempfile::tempdir().expect("a folder");

@@ -28,6 +28,11 @@ impl Operation for Batch {
     type Output = Vec<Result<Outcome>>;
 
     fn plan(&mut self, replica: &mut ReplicaWrite<'_>, namespace: &Namespace) -> Result<Planned<Self::Output>> {
+        if self.decided.is_some() {
+            // It was sent, and another entry was found in its place, or the place trimmed away. Only in the first case
+            // is it certain that it was not written, so receipts are looked for from now on.
+            self.commits.iter_mut().for_each(|commit| *commit = commit.again());
+        }
         let plan = replica.plan(namespace, &self.commits, self.host.now())?;
         let change = if plan.mutations.is_empty() { None } else { Some(write_commit(&plan.mutations)?) };
         self.decided = Some(plan.mutations);

@@ -1,8 +1,8 @@
 //! One namespace as this process holds it: its journal, its replica, and the thread that writes the replica.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millpond_core::{Engine as _, Error, ErrorKind, Host, Namespace, NamespaceInfo, Position, Result, uuid_v7};
@@ -30,9 +30,18 @@ pub(crate) struct Space {
     replica: Replica,
     freshness: Freshness,
     seen: Arc<watch::Sender<u64>>,
-    jobs: Sender<Job>,
+    /// `None` once it was closed.
+    writer: Mutex<Option<WriterThread>>,
     /// Held until the replica is closed.
     _slot: Arc<Slot>,
+}
+
+/// The thread that writes the replica. It ends when nobody can send it a job any more.
+#[derive(Debug)]
+struct WriterThread {
+    jobs: Sender<Job>,
+    /// Answers when the thread has let go of everything.
+    ended: oneshot::Receiver<()>,
 }
 
 /// What a space is opened with.
@@ -77,8 +86,8 @@ impl Space {
             slot: Arc::clone(&slot),
             growth: Growth::new(with.snapshot_bytes, std::fs::metadata(slot.replica()).map_or(0, |m| m.len())),
         };
-        let jobs = start(writer)?;
-        Ok(Self { namespace, journal, replica, freshness: Freshness::default(), seen, jobs, _slot: slot })
+        let writer = Mutex::new(Some(start(writer)?));
+        Ok(Self { namespace, journal, replica, freshness: Freshness::default(), seen, writer, _slot: slot })
     }
 
     /// The namespace, bound to its store id.
@@ -98,7 +107,9 @@ impl Space {
             // A caller that went away does not want to know.
             let _ = answer.send(work(writer));
         });
-        self.jobs.send(job).map_err(|_| stopped())?;
+        let jobs = self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|w| w.jobs.clone());
+        // Nothing was begun, so this is no unknown outcome.
+        jobs.ok_or_else(closed)?.send(job).map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -129,13 +140,12 @@ impl Space {
         }
     }
 
+    /// Takes in what a read brought, and goes on until there is nothing more: a page may end before the tail for
+    /// reasons of the driver's own, such as the end of a file.
     async fn take_in(&self, entries: Vec<Stored>) -> Result<()> {
-        // A full page may not be everything.
-        let more = entries.len() >= Limit::default().entries
-            || entries.iter().map(|e| e.bytes.len()).sum::<usize>() >= Limit::default().bytes;
         self.run(move |writer| {
             writer.catch_up(Some(entries))?;
-            if more { writer.catch_up(None) } else { Ok(()) }
+            writer.catch_up(None)
         })
         .await
     }
@@ -173,8 +183,14 @@ impl Space {
         Ok(findings)
     }
 
-    /// Lets go of the replica's files.
+    /// Finishes what was begun, and lets go of the replica's files: the next handle can have them.
     pub(crate) async fn close(&self) -> Result<()> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(WriterThread { jobs, ended }) = writer {
+            drop(jobs);
+            // It answers nothing: that the sender is gone is the answer.
+            let _ = ended.await;
+        }
         self.rows().close().await
     }
 }
@@ -192,17 +208,24 @@ fn open_replica(slot: &Slot, host: &Arc<dyn Host>) -> Result<Replica> {
     }
 }
 
-fn start(mut writer: Writer) -> Result<Sender<Job>> {
+fn start(mut writer: Writer) -> Result<WriterThread> {
     let (jobs, queue): (Sender<Job>, Receiver<Job>) = channel();
+    let (ending, ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("millpond-replica".into())
         .spawn(move || {
             while let Ok(job) = queue.recv() {
                 job(&mut writer);
             }
+            drop(writer);
+            drop::<oneshot::Sender<()>>(ending);
         })
         .map_err(|e| Error::unavailable("cannot start the replica's thread").with_source(e))?;
-    Ok(jobs)
+    Ok(WriterThread { jobs, ended })
+}
+
+pub(crate) fn closed() -> Error {
+    Error::unavailable("the store is closed").with_next("open it again")
 }
 
 fn stopped() -> Error {

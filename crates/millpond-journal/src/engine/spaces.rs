@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::io::Io;
 use super::register::{self, Register};
-use super::space::{Setting, Space};
+use super::space::{Setting, Space, closed};
 use super::stats::Counters;
 use super::{JournalOptions, JournalStats};
 use crate::entry::Named;
@@ -28,10 +28,6 @@ pub(crate) struct Spaces {
     cache: PathBuf,
     counters: Arc<Counters>,
     io: Arc<Io>,
-}
-
-fn closed() -> Error {
-    Error::unavailable("the store is closed").with_next("open it again")
 }
 
 fn missing(namespace: &Namespace) -> Error {

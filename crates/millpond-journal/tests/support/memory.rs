@@ -21,6 +21,8 @@ pub enum Fault {
     NothingTold,
     /// It is done, and the driver says that somebody else was first (it sent again by itself).
     DoneToldOvertaken,
+    /// It is done, others trim it away at once, and the driver says that somebody else was first.
+    DoneTrimmedToldOvertaken,
     /// The answer is lost, and the entry arrives only after two more requests.
     Late,
 }
@@ -65,6 +67,8 @@ struct State {
     faults: VecDeque<Fault>,
     late: Option<(u32, u64, Bytes)>,
     appends: u64,
+    /// The next read finds its entries trimmed away. What a snapshot would bring, the read after it brings.
+    trimmed_once: bool,
     /// Reads answer as of this entry: a follower that is behind.
     stale_at: Option<u64>,
 }
@@ -154,6 +158,11 @@ impl Journal for MemoryJournal {
                 self.write(&mut state, after, entry);
                 Ok(Append::Overtaken)
             }
+            Some(Fault::DoneTrimmedToldOvertaken) => {
+                self.write(&mut state, after, entry);
+                state.trimmed_once = true;
+                Ok(Append::Overtaken)
+            }
             Some(Fault::Late) => {
                 state.late = Some((2, after + 1, entry));
                 Err(lost_answer())
@@ -164,7 +173,7 @@ impl Journal for MemoryJournal {
     async fn read(&self, after: u64, limit: Limit) -> Result<After> {
         let mut state = self.state();
         self.arrive(&mut state);
-        if after < state.trimmed {
+        if after < state.trimmed || std::mem::take(&mut state.trimmed_once) {
             return Ok(After::Trimmed);
         }
         let upto = state.stale_at.unwrap_or(u64::MAX);

@@ -1,9 +1,12 @@
 //! The floor: entries up to its number are forgotten, and no writer may create one of them again.
 //!
 //! A writer that slept across a trim would find its next number free. So the floor is raised first, and the entries go
-//! only after a grace; a writer reads the floor beside its create, and what it created below the floor does not count.
-//! Both requests may travel at once: whoever created a number that was deleted began after the floor was raised, as
-//! long as the two together took less than the grace.
+//! afterwards; a writer reads the floor once its create was answered, and what it created below the floor does not
+//! count: a number that was free again was deleted after the floor had been raised. No clock is part of this.
+//!
+//! A reader asks for an entry and for the floor at once, to need one round trip only. Entries go only after a grace, so
+//! what it sees is older than the floor unless its two requests took longer than that, and then it asks again. It does
+//! not acknowledge anything, and its next read finds the floor.
 
 use millpond_core::{Error, Result};
 use object_store::path::Path as Location;

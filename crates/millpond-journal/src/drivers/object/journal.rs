@@ -125,14 +125,14 @@ impl Inner {
     async fn append(&self, after: u64, bytes: Bytes) -> Result<Append> {
         let number = after + 1;
         let location = self.entry(number);
-        let create = async { self.store.put_opts(&location, bytes.into(), create_only()).await };
+        let answer = self.store.put_opts(&location, bytes.into(), create_only()).await;
         let unknown = |error: Error| {
             Error::new(ErrorKind::UnknownOutcome, "the entry may have been created, but the floor could not be read")
                 .with_source(error.to_string())
                 .with_next("send the same commit again under the same id")
         };
-        let Beside { answer, floor } = self.beside(create).await.map_err(unknown)?;
-        match floor {
+        // After the create, never beside it: a machine that is suspended between the two does not notice by its clock.
+        match Floor::read(&*self.store, &self.floor).await.map_err(unknown)? {
             Floor::Removed => return Err(self.removed()),
             // Whatever was created there does not count; nobody reads below the floor.
             Floor::At(floor) if number <= floor => return Ok(Append::Overtaken),
