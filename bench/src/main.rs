@@ -41,12 +41,18 @@ pub struct Args {
     /// Used by the bench itself, in a process of its own: run one burst and print what was asked for.
     #[arg(long, hide = true)]
     burst: Option<String>,
+    /// Used by the bench itself, in a process of its own: commit to a database and print the rate.
+    #[arg(long, hide = true)]
+    writer: Option<String>,
 }
 
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     if let Some(variant) = &args.burst {
         return cases::slow::child(&args, variant);
+    }
+    if let Some(work) = &args.writer {
+        return cases::processes::child(&args, work);
     }
     match run(&args) {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ const POOL: usize = 16;
 
 /// All lines, on a private server; nothing where PostgreSQL is not installed.
 pub fn run(args: &crate::Args, report: &mut Report) -> Done {
-    let wanted = ["pg.append1", "pg.append1x16", "pg.append1x64", "pg.burst10k", "pg.append1000", "pg.get1"];
+    let wanted = ["pg.append1", "pg.append1x16", "pg.append1x64", "pg.burst10k", "pg.append1000", "pg.get1", "pg.processes4"];
     if !wanted.iter().any(|item| report.wants(item)) {
         return Ok(());
     }
@@ -42,6 +42,9 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     }
     if report.wants("pg.get1") {
         bench.get(args, report)?;
+    }
+    if report.wants("pg.processes4") {
+        super::processes::run(args, report, &server.create("processes")?)?;
     }
     Ok(())
 }

@@ -21,7 +21,9 @@ impl Held {
         psql.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "-q", "-p", &server.port().to_string(), "-d", database]);
         let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         child.stdin.as_mut().unwrap().write_all(sql.as_bytes()).unwrap();
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql' AND state = 'idle in transaction'";
+        // Idle after what was asked, not after BEGIN, which is sent by itself.
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql' AND state = 'idle in transaction' \
+                    AND query NOT LIKE 'BEGIN%'";
         wait_until("the transaction is open", || server.psql(database, open).is_ok_and(|n| n == "1")).unwrap();
         Self(child)
     }

@@ -6,9 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use millpond_core::{Collection, Engine as _, FieldKind, Namespace, Query};
+use millpond_core::{
+    Collection, Commit, Engine as _, EventFilter, EventQuery, FeedRequest, FieldKind, Namespace, NewEvent, Query, Selector,
+};
 use millpond_postgres::PostgresEngine;
-use millpond_testservers::Proxy;
+use millpond_testservers::{PostgresServer, Proxy, wait_until};
 use support::{new_id, open, prepared, quiet, run, server, step, store, through};
 
 /// A batch is two round trips whatever its size, a read call is one, and none of them opens a connection.
@@ -56,11 +58,18 @@ const JOBS: Collection = Collection::new("jobs")
     .index("tags", FieldKind::TextSet)
     .index_on(&["state", "at"]);
 
+/// Rows of each table; `MILLPOND_ROWS` for more.
+fn rows() -> u64 {
+    std::env::var("MILLPOND_ROWS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000)
+}
+
 /// Statements prepared while every table was empty do not read a table whole once it holds many rows, and neither do
-/// the questions that domains ask: a page reads about as many rows as it shows.
+/// the questions that domains ask: a page reads about as many rows as it shows. The server explains every statement
+/// as it runs it (`auto_explain`), with the plan it then has, and counts besides.
 #[test]
 fn grown_tables_are_never_read_whole() {
-    let Some(server) = server() else { return };
+    // Each session loads what explains; nothing is explained until it is asked for.
+    let Some(server) = PostgresServer::start_with(&[("session_preload_libraries", "auto_explain")]).unwrap() else { return };
     let url = server.create("grown").unwrap();
     run(async {
         let engine = open(&(url + "?pool=1")).await;
@@ -73,9 +82,12 @@ fn grown_tables_are_never_read_whole() {
             store.commit(commit).await.unwrap();
             store.commit(millpond_core::Commit::new().delete("jobs", "first").unwrap()).await.unwrap();
         }
+        let told = store.commit(named(new_id(&engine), "first")).await.unwrap().id;
         let info = engine.namespace(&Namespace::default()).await.unwrap().unwrap();
         fill(&server, info.position.0);
         let before = counts(&server, &engine).await;
+        explain(&server).await;
+        let explained = server.log().len();
         for n in 0..50_u64 {
             let key = format!("k{}", n * 1_999);
             let commit = step(new_id(&engine), &format!("stream-{n}"));
@@ -84,6 +96,9 @@ fn grown_tables_are_never_read_whole() {
                 .await
                 .unwrap();
         }
+        let again = store.commit(named(told, "first")).await.unwrap();
+        assert!(again.replayed);
+        assert!(engine.outcome(&Namespace::default(), told).await.unwrap().is_some());
         let after = counts(&server, &engine).await;
         assert_eq!(after.0, before.0, "commits read a table whole");
         let rows = after.1 - before.1;
@@ -105,31 +120,68 @@ fn grown_tables_are_never_read_whole() {
         assert_eq!(after.0, before.0, "a page read a table whole");
         let rows = after.1 - before.1;
         assert!(rows < 6 * 250, "6 pages of 50 read {rows} rows");
+        let events = EventQuery::new(EventFilter::stream("stream-7".parse().unwrap())).limit(50);
+        assert_eq!(store.events(events).await.unwrap().items.len(), 1);
+        let request = FeedRequest { selector: Selector::Events(EventFilter::all()), after: Some(info.position), limit: 50 };
+        assert_eq!(engine.feed(&Namespace::default(), request).await.unwrap().changes.len(), 50);
+        plans(&server.log()[explained..]);
     });
 }
 
-/// 100,000 jobs, as many events, written past the engine because only their number matters here.
-fn fill(server: &millpond_testservers::PostgresServer, position: u64) {
+/// A step whose event has an id of its own.
+fn named(id: millpond_core::CommitId, name: &str) -> Commit {
+    let mut event = NewEvent::of("stepped", &1).unwrap();
+    event.id = Some("named".to_owned());
+    Commit::new().id(id).append(name, event).unwrap()
+}
+
+/// Has the server write down the plan of every statement that ends from here on, also of sessions that are open.
+async fn explain(server: &PostgresServer) {
+    server.psql("grown", "ALTER SYSTEM SET auto_explain.log_min_duration = 0").unwrap();
+    server.psql("grown", "SELECT pg_reload_conf()").unwrap();
+    wait_until("statements are explained", || server.psql("grown", "SELECT 1").is_ok() && server.log().contains("plan:"))
+        .unwrap();
+}
+
+/// No plan reads a table from end to end, and the statements of a commit are among what was explained.
+fn plans(log: &str) {
+    let mut statement = "";
+    for line in log.lines() {
+        let line = line.trim();
+        statement = line.strip_prefix("Query Text: ").unwrap_or(statement);
+        let allowed = statement.contains("pg_stat_user_tables");
+        assert!(allowed || !line.contains("Seq Scan on"), "{line}\n  in: {statement}");
+    }
+    for part in
+        ["FOR UPDATE", "FROM streams s", "FROM tombstones t", "FROM commits c", "FROM events e", "INSERT INTO events", "jobs"]
+    {
+        assert!(log.lines().any(|line| line.contains("Query Text") && line.contains(part)), "{part:?} was not explained");
+    }
+}
+
+/// So many jobs, events and more, written past the engine because only their number matters here.
+fn fill(server: &PostgresServer, position: u64) {
+    let (last, all) = (rows() - 1, rows());
     let sql = format!(
         "SET search_path = millpond;
          INSERT INTO jobs (ns, key, \"row\", revision, position, time, doc, state, at)
            SELECT 1, 'k' || n, {position} + n, 1, {position} + n, 1,
              json_build_object('state', 's' || n % 7, 'at', n, 'tags', json_build_array('t' || n % 50)), 's' || n % 7, n
-           FROM generate_series(0, 99999) n;
-         INSERT INTO \"jobs.tags.set\" (ns, \"row\", value) SELECT 1, {position} + n, 't' || n % 50 FROM generate_series(0, 99999) n;
+           FROM generate_series(0, {last}) n;
+         INSERT INTO \"jobs.tags.set\" (ns, \"row\", value) SELECT 1, {position} + n, 't' || n % 50 FROM generate_series(0, {last}) n;
          INSERT INTO streams (ns, id, name, head, oldest, sealed, position, time)
-           SELECT 1, 100 + n, 'filled-' || n, 1, 1, false, {position} + 100000 + n, 1 FROM generate_series(0, 99999) n;
+           SELECT 1, 100 + n, 'filled-' || n, 1, 1, false, {position} + {all} + n, 1 FROM generate_series(0, {last}) n;
          INSERT INTO events (ns, position, stream, sequence, type, time, data)
-           SELECT 1, {position} + 100000 + n, 100 + n, 1, 't', 1, '1' FROM generate_series(0, 99999) n;
-         INSERT INTO commits SELECT 1, gen_random_uuid(), n, 1, '', '[]', '[]' FROM generate_series(0, 99999) n;
-         INSERT INTO tombstones SELECT 1, 'old', 'k' || n, 1, 1, 1 FROM generate_series(0, 99999) n;
-         UPDATE namespaces SET position = {position} + 300000, streams = 200100 WHERE id = 1"
+           SELECT 1, {position} + {all} + n, 100 + n, 1, 't', 1, '1' FROM generate_series(0, {last}) n;
+         INSERT INTO commits SELECT 1, gen_random_uuid(), n, 1, '', '[]', '[]' FROM generate_series(0, {last}) n;
+         INSERT INTO tombstones SELECT 1, 'old', 'k' || n, 1, 1, 1 FROM generate_series(0, {last}) n;
+         UPDATE namespaces SET position = {position} + 3 * {all}, streams = {all} + 100100 WHERE id = 1"
     );
     server.psql("grown", &sql).unwrap();
 }
 
 /// Tables read from end to end so far, and rows read altogether, as the server counted.
-async fn counts(server: &millpond_testservers::PostgresServer, engine: &PostgresEngine) -> (String, i64) {
+async fn counts(server: &PostgresServer, engine: &PostgresEngine) -> (String, i64) {
     let sql = "SELECT string_agg(relname || ':' || seq_scan, ' ' ORDER BY relname), \
                  sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables \
                WHERE schemaname = 'millpond' AND relname IN ('jobs', 'jobs.tags.set', 'streams', 'events', 'commits', 'tombstones')";
