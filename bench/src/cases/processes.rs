@@ -86,8 +86,8 @@ pub fn child(args: &crate::Args, work: &str) -> ExitCode {
         })?;
         let step = ours(&store);
         // Records are expected to be new, so each process begins where no other does: at its clock.
-        let first = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-        let counter = Arc::new(AtomicU64::new(u64::try_from(first)? + u64::from(std::process::id()) * 1_000_000));
+        let first = u64::try_from(store.host().now().as_micros())? * 1_000;
+        let counter = Arc::new(AtomicU64::new(first + u64::from(std::process::id()) * 1_000_000));
         closed_loop(&runtime, 4, 0.05, &counter, &step)?;
         println!("ready");
         std::io::stdin().lock().read_line(&mut String::new())?;
