@@ -40,6 +40,14 @@ impl Seen {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
     }
 
+    /// Gives back the lease that is one's own: what it was for is done. Others see it run out, and by then count anew.
+    fn release(&self, by: &str) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref().is_some_and(|lease| lease.by == by) {
+            *seen = None;
+        }
+    }
+
     fn is_held(&self, now: Timestamp) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|l| l.until > now)
     }
@@ -117,14 +125,19 @@ pub(crate) struct Making {
     pub(crate) io: Handle,
     pub(crate) slot: Arc<Slot>,
     pub(crate) host: Arc<dyn Host>,
+    /// Whose lease this is made under.
+    pub(crate) by: String,
 }
 
 impl Making {
     /// Makes a snapshot on a thread of its own.
     pub(crate) fn start(self, growth: &Growth) -> Result<()> {
-        let size = Arc::clone(&growth.last);
+        let (size, lease) = (Arc::clone(&growth.last), growth.lease());
         let make = move || match self.make() {
-            Ok(bytes) => size.store(bytes, Ordering::Relaxed),
+            Ok(bytes) => {
+                size.store(bytes, Ordering::Relaxed);
+                lease.release(&self.by);
+            }
             // The journal stays as long as it is. The next try is when the lease has run out.
             Err(error) => tracing::warn!(%error, "a snapshot could not be made"),
         };

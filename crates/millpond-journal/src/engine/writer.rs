@@ -183,6 +183,7 @@ impl Writer {
                 io: self.io.clone(),
                 slot: Arc::clone(&self.slot),
                 host: Arc::clone(&self.host),
+                by: self.me.clone(),
             };
             making.start(&self.growth)
         });

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test program uses its part.
 
+#[cfg(feature = "object")]
+pub mod fake_s3;
 pub mod memory;
 
 use std::path::{Path, PathBuf};
@@ -60,4 +62,17 @@ pub fn segments(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = found.filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
     found.sort();
     found
+}
+
+/// Copies a folder with everything in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").map(|e| e.expect("an entry")) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy_folder(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("a copy");
+        }
+    }
 }

@@ -99,7 +99,11 @@ impl Replica {
     pub fn copy_to(&self, path: &Path) -> Result<Tail> {
         let text = path.display().to_string();
         self.engine.inner.readers()?.with(&self.engine.inner.counters, |connection| {
-            connection.execute("VACUUM INTO ?1", [&text]).map_err(sql("snapshot"))
+            // A reader may not write anything, and to SQLite the copy is something.
+            let copied =
+                connection.pragma_update(None, "query_only", "OFF").and_then(|()| connection.execute("VACUUM INTO ?1", [&text]));
+            connection.pragma_update(None, "query_only", "ON").map_err(sql("snapshot"))?;
+            copied.map_err(sql("snapshot"))
         })?;
         read_tail(&open_copy(path)?)
     }

@@ -1,5 +1,6 @@
 //! Which object store, by its URL.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +37,22 @@ impl ObjectPlace {
     /// # Errors
     /// `Invalid` when the URL names no bucket, holds credentials, or has an unknown parameter.
     pub fn parse(url: &str) -> Result<Option<Self>> {
+        Self::parse_with(url, &[])
+    }
+
+    /// As [`ObjectPlace::parse`], with settings that stand above the environment: named as the cloud's own variables,
+    /// such as `aws_access_key_id`, in any case.
+    ///
+    /// # Errors
+    /// As [`ObjectPlace::parse`]; `Invalid` for a setting that the kind of place does not know.
+    pub fn parse_with(url: &str, settings: &[(&str, &str)]) -> Result<Option<Self>> {
         let (path, parameters) = url.split_once('?').unwrap_or((url, ""));
         if let Some(folder) = path.strip_prefix("object-file:") {
             Parameters::read(path, parameters, &[])?;
-            return Self::local(folder).map(Some);
+            return match settings.first() {
+                Some((name, _)) => Err(unknown_setting(path, name)),
+                None => Self::local(folder).map(Some),
+            };
         }
         let Some((scheme, rest)) = path.split_once("://") else { return Ok(None) };
         let known: &[&str] = match scheme {
@@ -58,11 +71,11 @@ impl ObjectPlace {
                 let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
                 let http = parameters.get("tls") != Some("true");
                 let endpoint = format!("{}://{host}", if http { "http" } else { "https" });
-                Self::s3(path, rest, Some(&endpoint), parameters.get("region")).map(Some)
+                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region")).map(Some)
             }
-            "gs" => Self::google(path, rest).map(Some),
-            "az" => Self::azure(path, rest).map(Some),
-            _ => Self::s3(path, rest, parameters.get("endpoint"), parameters.get("region")).map(Some),
+            "gs" => Self::google(path, rest, settings).map(Some),
+            "az" => Self::azure(path, rest, settings).map(Some),
+            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region")).map(Some),
         }
     }
 
@@ -89,9 +102,9 @@ impl ObjectPlace {
     }
 
     /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
-    fn s3(path: &str, rest: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Self> {
+    fn s3(path: &str, rest: &str, settings: Settings<'_>, endpoint: Option<&str>, region: Option<&str>) -> Result<Self> {
         let (name, prefix) = bucket(path, rest)?;
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(name);
+        let mut builder = set(AmazonS3Builder::from_env(), path, settings, AmazonS3Builder::with_config)?.with_bucket_name(name);
         if let Some(endpoint) = endpoint {
             if !(endpoint.starts_with("http://") || endpoint.starts_with("https://")) || endpoint.contains('@') {
                 return Err(Error::invalid(format!("{path}: endpoint= is no address of a server"))
@@ -108,16 +121,18 @@ impl ObjectPlace {
         Ok(Self::new(Arc::new(store), prefix, "s3", path))
     }
 
-    fn google(path: &str, rest: &str) -> Result<Self> {
+    fn google(path: &str, rest: &str, settings: Settings<'_>) -> Result<Self> {
         let (bucket, prefix) = bucket(path, rest)?;
-        let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+        let builder = set(GoogleCloudStorageBuilder::from_env(), path, settings, GoogleCloudStorageBuilder::with_config)?;
+        let builder = builder.with_bucket_name(bucket);
         let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
         Ok(Self::new(Arc::new(store), prefix, "gs", path))
     }
 
-    fn azure(path: &str, rest: &str) -> Result<Self> {
+    fn azure(path: &str, rest: &str, settings: Settings<'_>) -> Result<Self> {
         let (container, prefix) = bucket(path, rest)?;
-        let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
+        let builder = set(MicrosoftAzureBuilder::from_env(), path, settings, MicrosoftAzureBuilder::with_config)?;
+        let builder = builder.with_container_name(container);
         let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
         Ok(Self::new(Arc::new(store), prefix, "az", path))
     }
@@ -126,6 +141,22 @@ impl ObjectPlace {
     pub(super) fn location(&self, name: &str) -> Location {
         self.prefix.clone().join(name)
     }
+}
+
+/// Settings by the names of the cloud's own variables.
+type Settings<'a> = &'a [(&'a str, &'a str)];
+
+/// Gives a builder its settings, each of which it has to know.
+fn set<'a, B, K: FromStr>(builder: B, path: &str, settings: Settings<'a>, with: impl Fn(B, K, &'a str) -> B) -> Result<B> {
+    settings.iter().try_fold(builder, |builder, (name, value)| {
+        let key = name.to_ascii_lowercase().parse().map_err(|_| unknown_setting(path, name))?;
+        Ok(with(builder, key, value))
+    })
+}
+
+fn unknown_setting(path: &str, name: &str) -> Error {
+    Error::invalid(format!("{path}: there is no setting {name:?}"))
+        .with_next("name it as the cloud's own variable, such as aws_access_key_id")
 }
 
 fn client(allow_http: bool) -> ClientOptions {
