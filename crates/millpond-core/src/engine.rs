@@ -273,6 +273,23 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// The same engine without async, where a call is short and local: lets a synchronous caller do the work on its
     /// own thread.
     fn local(&self) -> Option<&dyn LocalEngine>;
+
+    /// Answers from what this process holds already, for callers that said they take a stale one. `None`, as here, where
+    /// a fresh read costs no more.
+    fn stale(&self) -> Option<&dyn StaleReads> {
+        None
+    }
+}
+
+/// An engine that holds a copy of what is stored elsewhere.
+#[async_trait]
+pub trait StaleReads: Send + Sync {
+    /// As [`Engine::read`], from the copy as it is: it may lack what others were told lately, and never what this
+    /// process itself was told. What it shows was true together, at one moment.
+    ///
+    /// # Errors
+    /// As [`Engine::read`], but it does not notice that the place cannot be reached.
+    async fn read_stale(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>>;
 }
 
 /// An engine whose calls can run on the caller's own thread.

@@ -41,7 +41,7 @@ pub use collection::{Catalog, Collection, CollectionSpec, Field, FieldKind, Fiel
 pub use commit::{Acquire, Append, Commit, Expectation, PreparedCommit, PreparedFields, Trim, Write};
 pub use digest::{ContentDigest, DigestOptions};
 pub use engine::{
-    Answer, CollectionInfo, Durability, Engine, EngineInfo, LocalEngine, NamespaceInfo, NamespaceStatus, Purged, Read,
+    Answer, CollectionInfo, Durability, Engine, EngineInfo, LocalEngine, NamespaceInfo, NamespaceStatus, Purged, Read, StaleReads,
 };
 pub use error::{Error, ErrorClass, ErrorKind, Result};
 pub use event::{Event, NewEvent, StreamInfo};

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::collection::{Catalog, CollectionSpec};
 use crate::commit::{Commit, PreparedCommit};
-use crate::engine::{Answer, CollectionInfo, Engine, NamespaceInfo, Purged, Read};
+use crate::engine::{Answer, CollectionInfo, Engine, NamespaceInfo, Purged, Read, StaleReads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::StreamInfo;
 use crate::feed::{EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, FeedPage, FeedRequest, Selector};
@@ -36,6 +36,7 @@ struct Shared {
 pub struct Store {
     shared: Arc<Shared>,
     inline: bool,
+    stale: bool,
 }
 
 impl Store {
@@ -60,13 +61,21 @@ impl Store {
         let catalog = engine.catalog(&namespace).await?;
         let host = engine.host();
         let shared = Shared { front, namespace, store_id: info.store_id, host, catalog: RwLock::new(catalog) };
-        Ok(Self { shared: Arc::new(shared), inline: false })
+        Ok(Self { shared: Arc::new(shared), inline: false, stale: false })
     }
 
     /// The same store for a synchronous caller: its calls may run on the caller's own thread and block it.
     #[must_use]
     pub fn inline(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), inline: true }
+        Self { shared: Arc::clone(&self.shared), inline: true, stale: self.stale }
+    }
+
+    /// The same store for a caller that takes stale answers: reads come from what this process holds already, without a
+    /// round trip. They lack nothing that this process was told. Where a fresh read costs no more, as on SQL, it is one.
+    /// Commits, feeds and subscriptions are as they were.
+    #[must_use]
+    pub fn stale(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), inline: self.inline, stale: true }
     }
 
     /// The engine behind.
@@ -210,15 +219,24 @@ impl Store {
         if reads.len() > crate::limits::READS {
             return Err(Error::invalid(format!("{} reads in one call; the limit is {}", reads.len(), crate::limits::READS)));
         }
+        if let Some(copy) = self.copy() {
+            return copy.read_stale(self.namespace(), reads).await;
+        }
         match self.engine().local() {
             Some(local) if self.inline => local.read_now(self.namespace(), &reads),
             _ => self.engine().read(self.namespace(), reads).await,
         }
     }
 
+    /// Where a stale answer comes from, if that was asked for and is of any use.
+    fn copy(&self) -> Option<&dyn StaleReads> {
+        if self.stale { self.engine().stale() } else { None }
+    }
+
     async fn read_one(&self, read: Read) -> Result<Answer> {
-        let mut answers = match self.engine().local() {
-            Some(local) if self.inline => local.read_now(self.namespace(), std::slice::from_ref(&read))?,
+        let mut answers = match (self.copy(), self.engine().local()) {
+            (Some(copy), _) => copy.read_stale(self.namespace(), vec![read]).await?,
+            (None, Some(local)) if self.inline => local.read_now(self.namespace(), std::slice::from_ref(&read))?,
             _ => self.engine().read(self.namespace(), vec![read]).await?,
         };
         answers.pop().ok_or_else(|| Error::corrupt("the engine answered nothing"))

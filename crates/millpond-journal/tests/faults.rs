@@ -127,6 +127,24 @@ async fn reads_show_what_another_handle_was_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stale_read_asks_nobody_and_lacks_nothing_that_was_told_here() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let memory = Memory::default();
+    let one = store(engine_on(Arc::new(memory.clone()), first.path()).await).await.expect("opens");
+    let other = store(engine_on(Arc::new(memory.clone()), second.path()).await).await.expect("opens");
+    one.commit(step(0)).await.expect("a commit");
+    assert!(other.get("work", "key-0").await.expect("a read").is_some());
+    let before = memory.default_journal().reads();
+    one.commit(step(1)).await.expect("a commit");
+    assert!(one.stale().get("work", "key-1").await.expect("a read").is_some(), "one's own commit");
+    assert!(other.stale().get("work", "key-1").await.expect("a read").is_none(), "another's, not yet heard of");
+    assert!(other.stale().get("work", "key-0").await.expect("a read").is_some());
+    assert_eq!(memory.default_journal().reads(), before, "the journal was not asked");
+    assert!(other.get("work", "key-1").await.expect("a read").is_some(), "a fresh read");
+    assert!(memory.default_journal().reads() > before, "this count can rise");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_larger_than_an_entry_goes_in_parts() {
     let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let memory = Memory::with_limit(64 << 10);

@@ -27,6 +27,12 @@ impl Pond {
         Self { store: self.store.inline(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
     }
 
+    /// The same place for a caller that takes stale answers, see [`Store::stale`].
+    #[must_use]
+    pub fn stale(&self) -> Self {
+        Self { store: self.store.stale(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
+    }
+
     /// The store behind: raw commits, queries and feeds.
     pub fn store(&self) -> &Store {
         &self.store

@@ -24,8 +24,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millpond_core::{
     Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, FeedPage, FeedRequest, Host, LocalEngine, Namespace,
-    NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result, SystemHost, Timestamp,
-    uuid_v7,
+    NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result, StaleReads, SystemHost,
+    Timestamp, uuid_v7,
 };
 
 use self::spaces::Spaces;
@@ -195,5 +195,17 @@ impl Engine for JournalEngine {
 
     fn local(&self) -> Option<&dyn LocalEngine> {
         None
+    }
+
+    fn stale(&self) -> Option<&dyn StaleReads> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StaleReads for JournalEngine {
+    async fn read_stale(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
+        let space = self.spaces.of(namespace).await?;
+        space.rows().read(space.namespace(), reads).await
     }
 }

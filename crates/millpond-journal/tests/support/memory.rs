@@ -69,6 +69,7 @@ struct State {
     appends: u64,
     /// The next read finds its entries trimmed away. What a snapshot would bring, the read after it brings.
     trimmed_once: bool,
+    reads: u64,
     /// Reads answer as of this entry: a follower that is behind.
     stale_at: Option<u64>,
 }
@@ -91,6 +92,11 @@ impl MemoryJournal {
     /// Requests to append so far.
     pub fn appends(&self) -> u64 {
         self.state().appends
+    }
+
+    /// Requests to read so far.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
     }
 
     /// The last entry.
@@ -172,6 +178,7 @@ impl Journal for MemoryJournal {
 
     async fn read(&self, after: u64, limit: Limit) -> Result<After> {
         let mut state = self.state();
+        state.reads += 1;
         self.arrive(&mut state);
         if after < state.trimmed || std::mem::take(&mut state.trimmed_once) {
             return Ok(After::Trimmed);
