@@ -4,3 +4,5 @@
 pub mod file;
 #[cfg(feature = "object")]
 pub mod object;
+#[cfg(feature = "redis")]
+pub mod redis;

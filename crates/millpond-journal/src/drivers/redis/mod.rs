@@ -1,0 +1,140 @@
+//! Journals in Redis 7 or later: a stream for each, which one script extends by one entry if its tail is the one expected.
+//!
+//! ```text
+//!   PREFIX:store                     what this place is
+//!   PREFIX:{NAME}:log                entries and their marks
+//!   PREFIX:{NAME}:snapshot …         everything up to an entry, in pieces
+//! ```
+//!
+//! The braces put all keys of a journal into one slot of a cluster.
+//!
+//! * `link.rs`: the connection, and how often and how long a call is tried; `errors.rs`: what a refusal means;
+//! * `server.rs`: what an acknowledgement means, read from the server; `scripts.rs`: what happens in one step;
+//! * `journal.rs`, `snapshots.rs`, `watch.rs`: one journal.
+
+mod errors;
+mod journal;
+mod link;
+mod scripts;
+mod server;
+mod settings;
+mod snapshots;
+mod watch;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use millpond_core::{Error, ErrorKind, Result};
+use redis::Value;
+
+use self::errors::unreadable;
+use self::journal::{RedisJournal, log_key};
+use self::link::{Link, Sending};
+use self::server::Server;
+use self::settings::Settings;
+use self::snapshots::Snapshots;
+use crate::journal::{Journal, Journals, PlaceInfo};
+
+/// The format that this program writes.
+const FORMAT: u32 = 1;
+/// How long a removed journal's key says so: longer than any process stays behind that had it open.
+const REMOVED_S: u64 = 30 * 24 * 3_600;
+
+/// How to open a place in Redis.
+#[derive(Debug, Clone, Copy)]
+pub struct RedisOptions {
+    /// Whether a prefix without a store becomes one.
+    pub create: bool,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self { create: true }
+    }
+}
+
+/// Journals of one Redis server or cluster, under one prefix.
+#[derive(Debug)]
+pub struct RedisJournals {
+    link: Link,
+    settings: Settings,
+    server: Server,
+}
+
+impl RedisJournals {
+    /// Opens `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` for TLS, or `redis+cluster://HOST,HOST…`, with
+    /// the parameters `prefix`, `timeout` (seconds for one call), `eviction=allow`, `ca` (a file), `cache` (a folder).
+    ///
+    /// # Errors
+    /// `Invalid` for a wrong URL; `Unsupported` for a server that is too old, that evicts keys, or whose store is of a
+    /// newer format; `NotFound` when there is no store and none is to be made; `Unavailable` when it cannot be reached.
+    pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
+        let settings = Settings::parse(url)?;
+        let link = Link::new(&settings)?;
+        let server = server::look(&link, settings.cluster, settings.eviction_allowed).await?;
+        let place = Self { link, settings, server };
+        place.find(options.create).await?;
+        Ok(place)
+    }
+
+    /// Finds the key that makes a prefix a store, or writes it.
+    async fn find(&self, create: bool) -> Result<()> {
+        let key = format!("{}:store", self.settings.prefix);
+        let own = format!("millpond {FORMAT}");
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        let found = match self.link.call(get, Sending::Read).await? {
+            Value::Nil if create => {
+                let mut set = redis::cmd("SET");
+                set.arg(&key).arg(&own).arg("NX");
+                return self.link.call(set, Sending::Repeatable).await.map(drop);
+            }
+            Value::Nil => return Err(Error::not_found(format!("there is no store at {}", self.settings.location()))),
+            Value::BulkString(found) => String::from_utf8_lossy(&found).into_owned(),
+            _ => return Err(unreadable("the store's key")),
+        };
+        match found.strip_prefix("millpond ").map(str::parse::<u32>) {
+            Some(Ok(format)) if format <= FORMAT => Ok(()),
+            Some(Ok(format)) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format}; this program knows {FORMAT}"))
+                    .with_next("use a newer millpond"))
+            }
+            _ => Err(Error::invalid(format!("the key {key} is not of a store")).with_next("choose another prefix")),
+        }
+    }
+
+    /// What every key of a journal begins with.
+    fn base(&self, name: &str) -> String {
+        format!("{}:{{{name}}}", self.settings.prefix)
+    }
+}
+
+#[async_trait]
+impl Journals for RedisJournals {
+    fn info(&self) -> PlaceInfo {
+        PlaceInfo {
+            kind: "redis",
+            location: self.settings.location(),
+            durability: self.server.durability,
+            facts: self.server.facts.clone(),
+        }
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
+        Ok(Arc::new(RedisJournal::new(self.link.clone(), &self.base(name))))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let base = self.base(name);
+        // In place of the stream stands a word that is none, so that whoever appends or reads is refused.
+        let mut command = redis::cmd("SET");
+        command.arg(log_key(&base)).arg("removed").arg("EX").arg(REMOVED_S);
+        self.link.call(command, Sending::Repeatable).await?;
+        Snapshots::new(self.link.clone(), &base).remove().await
+    }
+
+    fn cache(&self) -> Option<&Path> {
+        self.settings.cache.as_deref()
+    }
+}
