@@ -69,12 +69,12 @@ fn words(error: &RedisError) -> (ErrorKind, &'static str, &'static str, bool, bo
             false,
         ),
         (Kind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask), _) => {
-            (Unavailable, "the server is one of a Redis cluster", "write redis+cluster:// in the URL", false, false)
+            (Unavailable, "the server is one of a Redis cluster", "add cluster=true to the URL", false, false)
         }
         (Kind::Server(ServerErrorKind::NoPerm), _) => (
             Unsupported,
             "this user may not run a command that a store needs",
-            "allow it the commands that docs/journal.md lists",
+            "allow it the commands that docs/redis.md lists",
             false,
             false,
         ),

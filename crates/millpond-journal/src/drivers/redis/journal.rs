@@ -16,6 +16,7 @@ use redis::{Cmd, Value};
 
 use super::errors::unreadable;
 use super::link::{Link, Sending};
+use super::live::Live;
 use super::scripts;
 use super::snapshots::Snapshots;
 use super::watch::Watch;
@@ -30,6 +31,7 @@ const FIRST_PAGE: usize = 8;
 #[derive(Debug)]
 pub(super) struct RedisJournal {
     link: Link,
+    live: Live,
     log: String,
     snapshots: Snapshots,
     watch: Watch,
@@ -37,11 +39,11 @@ pub(super) struct RedisJournal {
 
 impl RedisJournal {
     /// `base` is what every key of this journal begins with.
-    pub(super) fn new(link: Link, base: &str) -> Self {
+    pub(super) fn new(link: Link, live: Live, base: &str) -> Self {
         let log = log_key(base);
         let watch = Watch::new(link.clone(), log.clone());
         let snapshots = Snapshots::new(link.clone(), base);
-        Self { link, log, snapshots, watch }
+        Self { link, live, log, snapshots, watch }
     }
 
     /// The number of the last entry; 0 for a journal that is empty or does not exist.
@@ -55,7 +57,9 @@ impl RedisJournal {
     /// One page of items from the mark of `after` on.
     async fn page(&self, after: u64, entries: usize) -> Result<Page> {
         let mut command = redis::cmd("XRANGE");
-        command.arg(&self.log).arg(mark_id(after)).arg("+").arg("COUNT").arg(entries.saturating_mul(2).saturating_add(1));
+        // Each entry with its mark, and first the mark of `after`, which only a journal's beginning does not have.
+        let count = entries.saturating_mul(2).saturating_add(usize::from(after > 0));
+        command.arg(&self.log).arg(mark_id(after)).arg("+").arg("COUNT").arg(count);
         let items = items(self.link.call(command, Sending::Read).await?)?;
         let mut items = items.into_iter().peekable();
         if after > 0 {
@@ -117,6 +121,7 @@ fn script(text: &str, key: &str) -> Cmd {
 #[async_trait]
 impl Journal for RedisJournal {
     async fn append(&self, after: u64, entry: Bytes) -> Result<Append> {
+        self.live.check()?;
         let mut command = script(scripts::APPEND, &self.log);
         command.arg(mark_id(after)).arg(format!("{}-0", after + 1)).arg(mark_id(after + 1)).arg(&entry[..]);
         match self.link.call(command, Sending::Once).await? {

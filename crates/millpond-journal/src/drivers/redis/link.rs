@@ -54,8 +54,8 @@ pub(super) enum Connection {
 }
 
 enum Target {
-    One(Client),
-    Cluster(ClusterClient),
+    One(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 /// See the module.
@@ -65,6 +65,7 @@ pub(super) struct Link(Arc<Inner>);
 struct Inner {
     target: Target,
     timeout: Duration,
+    connect_timeout: Duration,
     location: String,
     /// The connection that is shared, and how many there were before it.
     current: Mutex<(u64, Option<Connection>)>,
@@ -81,8 +82,9 @@ impl Link {
     /// Prepares the way, without connecting.
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         let target = target(settings)?;
-        let (timeout, location) = (settings.timeout, settings.location());
-        Ok(Self(Arc::new(Inner { target, timeout, location, current: Mutex::default(), io: Io::start()? })))
+        let (timeout, connect_timeout, location) = (settings.timeout, settings.connect_timeout, settings.location());
+        let (current, io) = (Mutex::default(), Io::start()?);
+        Ok(Self(Arc::new(Inner { target, timeout, connect_timeout, location, current, io })))
     }
 
     /// Sends a command until it is answered, within the deadline.
@@ -97,6 +99,11 @@ impl Link {
     /// Runs something where the connections live: they outlast the runtime of whoever calls.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         self.0.io.run(work).await
+    }
+
+    /// Begins something there, and does not wait for it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        self.0.io.handle().map(|runtime| drop(runtime.spawn(work)))
     }
 
     /// A connection of one's own, for commands that block it.
@@ -190,14 +197,14 @@ impl Inner {
             Target::One(client) => {
                 // The library's own limit for an answer is half a second: less than one slow flush may take.
                 let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(self.timeout))
+                    .set_connection_timeout(Some(self.connect_timeout))
                     .set_response_timeout(Some(longest_answer));
                 let made = client.get_multiplexed_async_connection_with_config(&config).await;
                 made.map(Connection::One).map_err(|e| Failure::connecting(&e))
             }
             Target::Cluster(client) => {
                 let config = redis::cluster::ClusterConfig::new()
-                    .set_connection_timeout(self.timeout)
+                    .set_connection_timeout(self.connect_timeout)
                     .set_response_timeout(longest_answer);
                 let made = client.get_async_connection_with_config(config).await;
                 made.map(Connection::Cluster).map_err(|e| Failure::connecting(&e))
@@ -223,13 +230,11 @@ impl Connection {
                 if role.is_ok_and(|hello| server::is_replica(&hello)) {
                     return Err(Failure::no_master());
                 }
-                answer.map_err(|e| Failure::of(&e))
+                answered(answer)
             }
-            Self::One(connection) => connection.send_packed_command(command).await.map_err(|e| Failure::of(&e)),
-            Self::Cluster(connection) => {
-                let answer: RedisResult<Value> = command.query_async(connection).await;
-                answer.map_err(|e| Failure::of(&e))
-            }
+            // Not `send_packed_command`, which hands a refusal over as if it were an answer.
+            Self::One(connection) => answered(command.query_async(connection).await),
+            Self::Cluster(connection) => answered(command.query_async(connection).await),
         }
     }
 
@@ -237,6 +242,10 @@ impl Connection {
     pub(super) async fn ask(&mut self, command: &Cmd) -> Result<Value> {
         self.send(command, Sending::Repeatable).await.map_err(|f| f.error)
     }
+}
+
+fn answered(answer: RedisResult<Value>) -> std::result::Result<Value, Failure> {
+    answer.map_err(|e| Failure::of(&e))
 }
 
 fn target(settings: &Settings) -> Result<Target> {
@@ -254,11 +263,11 @@ fn target(settings: &Settings) -> Result<Target> {
             .max_retry_wait(LAST_PAUSE.as_millis() as u64)
             .overall_response_timeout(None);
         let builder = if settings.tls { builder.certs(certificates) } else { builder };
-        return builder.build().map(Target::Cluster).map_err(unusable);
+        return builder.build().map(|c| Target::Cluster(Box::new(c))).map_err(unusable);
     }
     let node = nodes.into_iter().next().ok_or_else(|| Error::invalid("the Redis URL names no host"))?;
     let client = if settings.tls { Client::build_with_tls(node, certificates) } else { Client::open(node) };
-    client.map(Target::One).map_err(unusable)
+    client.map(|c| Target::One(Box::new(c))).map_err(unusable)
 }
 
 fn node(settings: &Settings, (host, port): &(String, u16)) -> Result<ConnectionInfo> {

@@ -9,12 +9,13 @@
 //! The braces put all keys of a journal into one slot of a cluster.
 //!
 //! * `link.rs`: the connection, and how often and how long a call is tried; `errors.rs`: what a refusal means;
-//! * `server.rs`: what an acknowledgement means, read from the server; `scripts.rs`: what happens in one step;
+//! * `server.rs`: what an acknowledgement means, read from the server; `live.rs`: and read again; `scripts.rs`: what happens in one step;
 //! * `journal.rs`, `snapshots.rs`, `watch.rs`: one journal.
 
 mod errors;
 mod journal;
 mod link;
+mod live;
 mod scripts;
 mod server;
 mod settings;
@@ -23,6 +24,7 @@ mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{Error, ErrorKind, Result};
@@ -31,7 +33,7 @@ use redis::Value;
 use self::errors::unreadable;
 use self::journal::{RedisJournal, log_key};
 use self::link::{Link, Sending};
-use self::server::Server;
+use self::live::Live;
 use self::settings::Settings;
 use self::snapshots::Snapshots;
 use crate::journal::{Journal, Journals, PlaceInfo};
@@ -46,11 +48,13 @@ const REMOVED_S: u64 = 30 * 24 * 3_600;
 pub struct RedisOptions {
     /// Whether a prefix without a store becomes one.
     pub create: bool,
+    /// How often the server's settings are looked at again, while it is written to.
+    pub look_again: Duration,
 }
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { create: true }
+        Self { create: true, look_again: Duration::from_secs(10) }
     }
 }
 
@@ -59,21 +63,20 @@ impl Default for RedisOptions {
 pub struct RedisJournals {
     link: Link,
     settings: Settings,
-    server: Server,
+    live: Live,
 }
 
 impl RedisJournals {
-    /// Opens `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss:` for TLS, or `redis+cluster://HOST,HOST…`, with
-    /// the parameters `prefix`, `timeout` (seconds for one call), `eviction=allow`, `ca` (a file), `cache` (a folder).
+    /// Opens `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss:` for TLS; `docs/redis.md` lists the parameters.
     ///
     /// # Errors
-    /// `Invalid` for a wrong URL; `Unsupported` for a server that is too old, that evicts keys, or whose store is of a
+    /// `Invalid` for a wrong URL; `Unsupported` for a server that is too old, that evicts keys, that keeps nothing on disk, or whose store is of a
     /// newer format; `NotFound` when there is no store and none is to be made; `Unavailable` when it cannot be reached.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
         let settings = Settings::parse(url)?;
         let link = Link::new(&settings)?;
-        let server = server::look(&link, settings.cluster, settings.eviction_allowed).await?;
-        let place = Self { link, settings, server };
+        let live = Live::open(link.clone(), settings.cluster, settings.demands, options.look_again).await?;
+        let place = Self { link, settings, live };
         place.find(options.create).await?;
         Ok(place)
     }
@@ -113,16 +116,12 @@ impl RedisJournals {
 #[async_trait]
 impl Journals for RedisJournals {
     fn info(&self) -> PlaceInfo {
-        PlaceInfo {
-            kind: "redis",
-            location: self.settings.location(),
-            durability: self.server.durability,
-            facts: self.server.facts.clone(),
-        }
+        let server = self.live.server();
+        PlaceInfo { kind: "redis", location: self.settings.location(), durability: server.durability, facts: server.facts }
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
-        Ok(Arc::new(RedisJournal::new(self.link.clone(), &self.base(name))))
+        Ok(Arc::new(RedisJournal::new(self.link.clone(), self.live.clone(), &self.base(name))))
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
@@ -135,6 +134,6 @@ impl Journals for RedisJournals {
     }
 
     fn cache(&self) -> Option<&Path> {
-        self.settings.cache.as_deref()
+        None
     }
 }

@@ -7,13 +7,14 @@ use redis::Value;
 
 use super::errors::unreadable;
 use super::link::{Link, Sending};
+use super::settings::{Demands, Flush};
 
 /// The oldest server whose scripts refuse a replica by themselves.
 const OLDEST: (u64, u64) = (7, 0);
 /// Settings that decide what an acknowledgement means.
 const ASKED: [&str; 5] = ["appendonly", "appendfsync", "maxmemory-policy", "no-appendfsync-on-rewrite", "save"];
 
-/// What was found out while opening.
+/// What was found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) durability: Durability,
@@ -21,28 +22,48 @@ pub(super) struct Server {
 }
 
 /// Asks the server, and refuses one that cannot keep a store.
-pub(super) async fn look(link: &Link, cluster: bool, eviction_allowed: bool) -> Result<Server> {
+pub(super) async fn look(link: &Link, cluster: bool, demands: Demands) -> Result<Server> {
     let hello = pairs(&link.call(redis::cmd("HELLO"), Sending::Repeatable).await?);
     let said = |name: &str| hello.get(name).map(String::as_str).unwrap_or_default();
     check_version(said("version"))?;
     if said("mode") == "cluster" && !cluster {
-        return Err(Error::invalid("the server is one of a Redis cluster").with_next("write redis+cluster:// in the URL"));
+        return Err(Error::invalid("the server is one of a Redis cluster").with_next("add cluster=true to the URL"));
     }
     if said("mode") == "standalone" && cluster {
-        return Err(Error::invalid("the server is not part of a Redis cluster").with_next("write redis:// in the URL"));
+        return Err(Error::invalid("the server is not part of a Redis cluster").with_next("leave cluster=true out of the URL"));
     }
     let mut command = redis::cmd("CONFIG");
-    command.arg("GET");
-    for name in ASKED {
-        command.arg(name);
+    command.arg("GET").arg(&ASKED);
+    let nodes: Vec<_> = if_allowed(link.ask_masters(command).await)?.iter().map(pairs).collect();
+    let mut command = redis::cmd("INFO");
+    command.arg("replication");
+    let replicas = if_allowed(link.ask_masters(command).await)?.iter().map(replicas).max().flatten();
+    let mut server = judge(&nodes, demands)?;
+    server.facts.push(("replicas", replicas.map_or_else(|| "not known".to_owned(), shown_replicas)));
+    server.facts.push(("version", said("version").to_owned()));
+    Ok(server)
+}
+
+/// Managed servers forbid some questions: then nothing is known.
+fn if_allowed(answers: Result<Vec<Value>>) -> Result<Vec<Value>> {
+    match answers {
+        Err(error) if is_forbidden(&error) => Ok(Vec::new()),
+        answers => answers,
     }
-    let nodes = match link.ask_masters(command).await {
-        Ok(answers) => answers.iter().map(pairs).collect(),
-        // Managed servers forbid it.
-        Err(error) if is_forbidden(&error) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    judge(&nodes, eviction_allowed, said("version"))
+}
+
+/// How many replicas a master has, from its text.
+fn replicas(info: &Value) -> Option<u64> {
+    let text = redis::from_redis_value::<String>(info.clone()).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("connected_slaves:")?.trim().parse().ok())
+}
+
+/// An answer does not wait for them, so they are not counted as keeping anything.
+fn shown_replicas(count: u64) -> String {
+    match count {
+        0 => "none".to_owned(),
+        count => format!("{count}, which an answer does not wait for: a failover can lose the last acknowledged commits"),
+    }
 }
 
 /// Whether an answer to HELLO is that of a replica.
@@ -68,16 +89,20 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 /// The weakest node decides.
-fn judge(nodes: &[BTreeMap<String, String>], eviction_allowed: bool, version: &str) -> Result<Server> {
+fn judge(nodes: &[BTreeMap<String, String>], demands: Demands) -> Result<Server> {
     let policy = nodes.iter().filter_map(|n| n.get("maxmemory-policy")).find(|p| *p != "noeviction");
     if let Some(policy) = policy
-        && !eviction_allowed
+        && !demands.eviction_allowed
     {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!("the Redis server evicts keys when memory is short (maxmemory-policy {policy}), so entries could vanish"),
         )
         .with_next("set maxmemory-policy noeviction, or say eviction=allow in the URL if losing them is acceptable"));
+    }
+    nodes.iter().try_for_each(|node| check_file(node, demands))?;
+    if nodes.is_empty() && demands.flush > Flush::No {
+        check_file(&BTreeMap::new(), demands)?;
     }
     let weakest = nodes.iter().map(meaning).min_by_key(|(durability, _)| *durability);
     let (durability, words) = weakest.unwrap_or((
@@ -88,10 +113,32 @@ fn judge(nodes: &[BTreeMap<String, String>], eviction_allowed: bool, version: &s
         (true, _) => "not known".to_owned(),
         (false, policy) => policy.map_or_else(|| "noeviction".to_owned(), Clone::clone),
     };
-    Ok(Server {
-        durability,
-        facts: vec![("acknowledged", words.to_owned()), ("eviction", policy), ("version", version.to_owned())],
-    })
+    Ok(Server { durability, facts: vec![("acknowledged", words.to_owned()), ("eviction", policy)] })
+}
+
+/// Refuses a node that keeps less than the URL asks for.
+fn check_file(node: &BTreeMap<String, String>, demands: Demands) -> Result<()> {
+    let said = |name: &str| node.get(name).map(String::as_str);
+    if said("appendonly") == Some("no") && !demands.no_file_allowed {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the Redis server keeps nothing on its disk (appendonly no): everything would be gone with its process",
+        )
+        .with_next("set appendonly yes and appendfsync always, or say appendonly=no in the URL if losing it is acceptable"));
+    }
+    if demands.flush == Flush::No {
+        return Ok(());
+    }
+    match said("appendfsync").and_then(Flush::read) {
+        Some(flush) if flush >= demands.flush => Ok(()),
+        Some(flush) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the Redis server flushes less than the URL asks for: {flush:?} instead of {:?}", demands.flush),
+        )
+        .with_next("set appendfsync on the server, or ask for less in the URL")),
+        None => Err(Error::new(ErrorKind::Unsupported, "the Redis server does not tell its appendfsync, which the URL asks for")
+            .with_next("allow the user CONFIG GET, or leave appendfsync out of the URL")),
+    }
 }
 
 /// What one node's answer survives, and the sentence that says so.
@@ -144,8 +191,8 @@ mod tests {
     fn the_weakest_node_decides() {
         let strong = node(&[("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")]);
         let weak = node(&[("appendonly", "yes"), ("appendfsync", "everysec"), ("maxmemory-policy", "noeviction")]);
-        let durability = |nodes: &[_]| judge(nodes, false, "7.0.0").unwrap().durability;
-        assert_eq!(durability(&[strong.clone()]), Durability::PowerLoss);
+        let durability = |nodes: &[_]| judge(nodes, Demands::default()).unwrap().durability;
+        assert_eq!(durability(std::slice::from_ref(&strong)), Durability::PowerLoss);
         assert_eq!(durability(&[strong.clone(), weak.clone()]), Durability::ProcessCrash);
         assert_eq!(durability(&[]), Durability::Memory, "one that does not tell promises nothing");
         let rewriting = node(&[("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "yes")]);
@@ -155,9 +202,33 @@ mod tests {
     #[test]
     fn one_node_that_evicts_is_refused() {
         let (good, bad) = (node(&[("maxmemory-policy", "noeviction")]), node(&[("maxmemory-policy", "allkeys-lru")]));
-        let error = judge(&[good.clone(), bad.clone()], false, "7.0.0").unwrap_err();
+        let error = judge(&[good.clone(), bad.clone()], Demands::default()).unwrap_err();
         assert!(error.to_string().contains("allkeys-lru"), "{error}");
-        assert_eq!(judge(&[good, bad], true, "7.0.0").unwrap().facts[1].1, "allkeys-lru");
+        assert_eq!(
+            judge(&[good, bad], Demands { eviction_allowed: true, ..Demands::default() }).unwrap().facts[1].1,
+            "allkeys-lru"
+        );
+    }
+
+    #[test]
+    fn a_server_that_keeps_less_than_asked_is_refused() {
+        let judged = |settings: &[(&str, &str)], demands| judge(&[node(settings)], demands);
+        let any = Demands::default();
+        let none = [("appendonly", "no"), ("appendfsync", "everysec")];
+        assert!(judged(&none, any).unwrap_err().to_string().contains("keeps nothing"));
+        let allowed = Demands { no_file_allowed: true, ..any };
+        assert_eq!(judged(&none, allowed).unwrap().durability, Durability::Memory);
+        let always = Demands { flush: Flush::Always, ..any };
+        assert!(judged(&[("appendonly", "yes"), ("appendfsync", "everysec")], always).is_err());
+        assert!(judged(&[("appendonly", "yes"), ("appendfsync", "always")], always).is_ok());
+        assert!(judge(&[], always).is_err() && judge(&[], any).is_ok(), "a server that does not tell");
+    }
+
+    #[test]
+    fn replicas_are_named_and_count_for_nothing() {
+        let info = Value::BulkString(b"# Replication\r\nrole:master\r\nconnected_slaves:2\r\n".to_vec());
+        assert_eq!(replicas(&info), Some(2));
+        assert!(shown_replicas(2).contains("can lose") && shown_replicas(0) == "none");
     }
 
     #[test]

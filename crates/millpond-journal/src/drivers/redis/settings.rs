@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   redis://user:password@host:6379/0?prefix=millpond&timeout=5
-//!   redis+cluster://host1:7000,host2:7000?prefix=millpond
-//!   rediss://…  rediss+cluster://…      the same under TLS; ca=FILE names the authority to trust
+//!   redis://host1:7000,host2:7000?cluster=true
+//!   rediss://…                          the same under TLS; ca=FILE names the authority to trust
 //! ```
 
 use std::path::PathBuf;
@@ -17,10 +17,47 @@ const PREFIX: &str = "millpond";
 const PREFIX_LONGEST: usize = 64;
 /// How long one call goes on trying, if the URL does not say.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one connection may take to come about, if the URL does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT_MOST_S: u64 = 3_600;
 const PORT: u16 = 6379;
 /// Nodes a URL names at most; the others of a cluster are found through these.
 const HOSTS: usize = 64;
+
+/// What the server has to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Demands {
+    /// A server that may throw entries away was asked for in so many words.
+    pub(super) eviction_allowed: bool,
+    /// So was one that keeps no file of what it was told.
+    pub(super) no_file_allowed: bool,
+    /// How soon it has to write its file to the disk, at least.
+    pub(super) flush: Flush,
+}
+
+/// The server's `appendfsync`, from the weakest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Flush {
+    /// When its system likes.
+    #[default]
+    No,
+    /// Once a second.
+    EverySecond,
+    /// Before it answers.
+    Always,
+}
+
+impl Flush {
+    /// Reads the value of `appendfsync`.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        match text {
+            "no" => Some(Self::No),
+            "everysec" => Some(Self::EverySecond),
+            "always" => Some(Self::Always),
+            _ => None,
+        }
+    }
+}
 
 /// What the URL says. Holds a password, and never shows it.
 #[derive(Clone)]
@@ -34,9 +71,8 @@ pub(super) struct Settings {
     pub(super) ca: Option<PathBuf>,
     pub(super) prefix: String,
     pub(super) timeout: Duration,
-    /// A server that may throw entries away was asked for in so many words.
-    pub(super) eviction_allowed: bool,
-    pub(super) cache: Option<PathBuf>,
+    pub(super) connect_timeout: Duration,
+    pub(super) demands: Demands,
 }
 
 impl std::fmt::Debug for Settings {
@@ -49,11 +85,9 @@ impl Settings {
     /// Reads a URL.
     pub(super) fn parse(url: &str) -> Result<Self> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| shape("no redis:// at its beginning"))?;
-        let (tls, cluster) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (true, false),
-            "redis+cluster" => (false, true),
-            "rediss+cluster" => (true, true),
+        let tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
             _ => return Err(shape("another scheme")),
         };
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -62,39 +96,56 @@ impl Settings {
         let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
         let (user, password) = read_login(login)?;
         let mut settings = Self {
-            hosts: read_hosts(hosts, cluster)?,
+            hosts: read_hosts(hosts)?,
             user,
             password,
-            database: read_database(database, cluster)?,
-            cluster,
+            database: read_database(database)?,
+            cluster: false,
             tls,
             ca: None,
             prefix: PREFIX.to_owned(),
             timeout: TIMEOUT,
-            eviction_allowed: false,
-            cache: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            demands: Demands::default(),
         };
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             settings.set(name, &decoded(name, value)?)?;
         }
-        Ok(settings)
+        settings.check()
+    }
+
+    /// What only one of the two kinds of server can have.
+    fn check(self) -> Result<Self> {
+        match (self.cluster, self.hosts.len(), self.database) {
+            (false, 2.., _) => Err(shape("several hosts without a cluster").with_next("add cluster=true, or name one host")),
+            (true, _, 1..) => {
+                Err(shape("a cluster has no numbered databases")
+                    .with_next("leave the number out; use prefix to keep stores apart"))
+            }
+            _ => Ok(self),
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "prefix" => self.prefix = read_prefix(value)?,
-            "timeout" => self.timeout = read_timeout(value)?,
-            "eviction" if value == "allow" => self.eviction_allowed = true,
+            "timeout" => self.timeout = read_timeout(name, value)?,
+            "connect_timeout" => self.connect_timeout = read_timeout(name, value)?,
+            "cluster" => self.cluster = read_bool(name, value)?,
+            "appendonly" if value == "no" => self.demands.no_file_allowed = true,
+            "appendonly" => return Err(wrong(name, value, "no, which accepts a server that keeps no file")),
+            "appendfsync" => {
+                self.demands.flush = Flush::read(value).ok_or_else(|| wrong(name, value, "always, everysec or no"))?
+            }
+            "eviction" if value == "allow" => self.demands.eviction_allowed = true,
             "eviction" => return Err(wrong(name, value, "allow")),
             "ca" if self.tls && !value.is_empty() => self.ca = Some(value.into()),
             "ca" => return Err(wrong(name, value, "the file of a certificate authority, with rediss: alone")),
-            "cache" if !value.is_empty() => self.cache = Some(value.into()),
-            "cache" => return Err(wrong(name, value, "a folder")),
             // The value may be a secret in the wrong place.
             _ => {
                 return Err(Error::invalid(format!("unknown parameter {name:?} in the Redis URL"))
-                    .with_next("it takes prefix, timeout, eviction, ca and cache"));
+                    .with_next("it takes prefix, cluster, timeout, connect_timeout, appendonly, appendfsync, eviction and ca"));
             }
         }
         Ok(())
@@ -102,23 +153,19 @@ impl Settings {
 
     /// The URL without its secrets.
     pub(super) fn location(&self) -> String {
-        let scheme = match (self.tls, self.cluster) {
-            (false, false) => "redis",
-            (true, false) => "rediss",
-            (false, true) => "redis+cluster",
-            (true, true) => "rediss+cluster",
-        };
+        let scheme = if self.tls { "rediss" } else { "redis" };
         let host =
             |(host, port): &(String, u16)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let hosts: Vec<String> = self.hosts.iter().map(host).collect();
-        let database = if self.cluster { String::new() } else { format!("/{}", self.database) };
-        format!("{scheme}://{}{database}?prefix={}", hosts.join(","), self.prefix)
+        let (database, cluster) =
+            if self.cluster { (String::new(), "&cluster=true") } else { (format!("/{}", self.database), "") };
+        format!("{scheme}://{}{database}?prefix={}{cluster}", hosts.join(","), self.prefix)
     }
 }
 
 fn shape(what: &str) -> Error {
     Error::invalid(format!("the Redis URL cannot be read: {what}"))
-        .with_next("write redis://host:6379/0 or redis+cluster://host1:6379,host2:6379")
+        .with_next("write redis://host:6379/0, or redis://host1:6379,host2:6379?cluster=true")
 }
 
 fn wrong(name: &str, value: &str, allowed: &str) -> Error {
@@ -137,15 +184,11 @@ fn read_login(login: Option<&str>) -> Result<(Option<String>, Option<String>)> {
     Ok((some("user", user)?, some("password", password)?))
 }
 
-fn read_hosts(text: &str, cluster: bool) -> Result<Vec<(String, u16)>> {
+fn read_hosts(text: &str) -> Result<Vec<(String, u16)>> {
     let hosts = text.split(',').filter(|h| !h.is_empty()).map(read_host).collect::<Result<Vec<_>>>()?;
     match hosts.len() {
         0 => Err(shape("it names no host")),
-        1 => Ok(hosts),
-        2..=HOSTS if cluster => Ok(hosts),
-        2..=HOSTS => {
-            Err(shape("several hosts without a cluster").with_next("write redis+cluster:// for a cluster, or name one host"))
-        }
+        1..=HOSTS => Ok(hosts),
         _ => Err(shape("too many hosts").with_next(format!("name up to {HOSTS}; the others are found through them"))),
     }
 }
@@ -162,14 +205,11 @@ fn read_host(text: &str) -> Result<(String, u16)> {
     if host.is_empty() { Err(shape("a host without a name")) } else { Ok((decoded("host", host)?, port)) }
 }
 
-fn read_database(text: &str, cluster: bool) -> Result<i64> {
-    match (text, cluster) {
-        ("", _) => Ok(0),
-        (_, true) => {
-            Err(shape("a cluster has no numbered databases").with_next("leave the number out; use prefix to keep stores apart"))
-        }
-        (text, false) => text.parse::<u16>().map(i64::from).map_err(|_| shape("the database is no number")),
+fn read_database(text: &str) -> Result<i64> {
+    if text.is_empty() {
+        return Ok(0);
     }
+    text.parse::<u16>().map(i64::from).map_err(|_| shape("the database is no number"))
 }
 
 fn read_prefix(text: &str) -> Result<String> {
@@ -181,9 +221,13 @@ fn read_prefix(text: &str) -> Result<String> {
     Err(wrong("prefix", text, &format!("1 to {PREFIX_LONGEST} letters, digits and . _ - :")))
 }
 
-fn read_timeout(text: &str) -> Result<Duration> {
+fn read_bool(name: &str, text: &str) -> Result<bool> {
+    text.parse().map_err(|_| wrong(name, text, "true or false"))
+}
+
+fn read_timeout(name: &str, text: &str) -> Result<Duration> {
     let seconds = text.parse().ok().filter(|s| (1..=TIMEOUT_MOST_S).contains(s));
-    seconds.map(Duration::from_secs).ok_or_else(|| wrong("timeout", text, &format!("seconds from 1 to {TIMEOUT_MOST_S}")))
+    seconds.map(Duration::from_secs).ok_or_else(|| wrong(name, text, &format!("seconds from 1 to {TIMEOUT_MOST_S}")))
 }
 
 #[cfg(test)]
@@ -195,13 +239,18 @@ mod tests {
         let plain = Settings::parse("redis://localhost").unwrap();
         assert_eq!(plain.location(), "redis://localhost:6379/0?prefix=millpond");
         let full =
-            Settings::parse("rediss://me:p%40ss@[::1]:7/3?prefix=a:b&timeout=9&eviction=allow&ca=/c.pem&cache=/x").unwrap();
+            Settings::parse("rediss://me:p%40ss@[::1]:7/3?prefix=a:b&timeout=9&connect_timeout=2&eviction=allow&ca=/c.pem")
+                .unwrap();
         assert_eq!(full.location(), "rediss://[::1]:7/3?prefix=a:b");
         assert_eq!((full.user.as_deref(), full.password.as_deref()), (Some("me"), Some("p@ss")));
-        assert_eq!((full.timeout, full.eviction_allowed), (Duration::from_secs(9), true));
-        assert_eq!((full.ca, full.cache), (Some("/c.pem".into()), Some("/x".into())));
-        let cluster = Settings::parse("redis+cluster://a:1,b:2").unwrap();
-        assert_eq!(cluster.location(), "redis+cluster://a:1,b:2?prefix=millpond");
+        assert_eq!((full.timeout, full.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
+        assert_eq!((plain.demands, full.demands.eviction_allowed), (Demands::default(), true));
+        let weak = Settings::parse("redis://h?appendonly=no").unwrap().demands;
+        assert!(weak.no_file_allowed && weak.flush == Flush::No);
+        assert_eq!(Settings::parse("redis://h?appendfsync=always").unwrap().demands.flush, Flush::Always);
+        assert_eq!(full.ca, Some("/c.pem".into()));
+        let cluster = Settings::parse("redis://a:1,b:2?cluster=true").unwrap();
+        assert_eq!(cluster.location(), "redis://a:1,b:2?prefix=millpond&cluster=true");
     }
 
     #[test]
@@ -214,13 +263,16 @@ mod tests {
             "redis://h:0",
             "redis://h/x",
             "redis://a,b",
-            "redis+cluster://a/1",
+            "redis://a/1?cluster=true",
+            "redis+cluster://a",
+            "redis://a?cluster=yes",
+            "redis://a?appendonly=yes",
+            "redis://a?appendfsync=x",
             "redis://h?prefix=",
             "redis://h?prefix={a}",
             "redis://h?timeout=0",
             "redis://h?eviction=no",
             "redis://h?ca=x",
-            "redis://h?cache=",
             "redis://u:s3cret@h?x=s3cret",
         ] {
             let error = Settings::parse(bad).expect_err(bad);
