@@ -107,7 +107,7 @@ impl RunningBackend {
             Server::Redis(server) => format!("{}?prefix={name}&{}", server.url(), cache(folder)),
             Server::RedisCluster(cluster) => {
                 let hosts = cluster.urls().iter().map(|url| url.trim_start_matches("redis://").to_owned()).collect::<Vec<_>>();
-                format!("redis+cluster://{}?prefix={name}&{}", hosts.join(","), cache(folder))
+                format!("redis://{}?cluster=true&prefix={name}&{}", hosts.join(","), cache(folder))
             }
             Server::Nats(server) => format!("{}?prefix={name}&{}", server.url(), cache(folder)),
             Server::NatsCluster(cluster) => {

@@ -1,4 +1,4 @@
-//! Stores on journals by their URL: `file:DIR`, `s3://BUCKET/PREFIX` and the other object stores.
+//! Stores on journals by their URL: `file:DIR`, `redis://HOST`, `s3://BUCKET/PREFIX` and the other object stores.
 //!
 //! Every one of them takes `cache=FOLDER`, where this machine keeps its replica. A further driver is one scheme in
 //! [`driver`] and one arm in [`open_place`].
@@ -16,6 +16,8 @@ enum Driver {
     File,
     #[cfg(feature = "object")]
     Object,
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// The driver of a URL's scheme; `None` when it is of another kind of store, or of a driver that was left out.
@@ -25,6 +27,8 @@ fn driver(url: &str) -> Option<Driver> {
         "file" => Some(Driver::File),
         #[cfg(feature = "object")]
         "s3" | "minio" | "gs" | "az" | "object-file" => Some(Driver::Object),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Some(Driver::Redis),
         _ => None,
     }
 }
@@ -43,6 +47,11 @@ async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn
             use millpond_journal::drivers::object::{ObjectJournals, ObjectOptions, ObjectPlace};
             let place = ObjectPlace::parse(&url)?.ok_or_else(|| Error::invalid("this is no object store's URL"))?;
             Ok(Arc::new(ObjectJournals::open(place, ObjectOptions { create, ..ObjectOptions::default() }).await?))
+        }
+        #[cfg(feature = "redis")]
+        Driver::Redis => {
+            use millpond_journal::drivers::redis::{RedisJournals, RedisOptions};
+            Ok(Arc::new(RedisJournals::open(&url, RedisOptions { create, ..RedisOptions::default() }).await?))
         }
     }
 }

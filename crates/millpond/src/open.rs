@@ -30,7 +30,8 @@ impl Default for OpenOptions {
 }
 
 /// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, `file:DIR`, `s3://BUCKET/PREFIX` (also
-/// `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`), or `postgres://USER@HOST/DATABASE`.
+/// `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`), `redis://HOST` (or `rediss:`), or
+/// `postgres://USER@HOST/DATABASE`.
 ///
 /// A path without a scheme is a folder that holds a SQLite store; it is made if it does not exist.
 ///
@@ -152,8 +153,8 @@ impl OpenOptions {
 }
 
 /// What a place can be, for whoever wrote something else.
-const PLACES: &str =
-    "use a folder, sqlite:FILE, memory:, file:DIR, s3://BUCKET/PREFIX (or minio:, gs:, az:) or postgres://USER@HOST/DATABASE";
+const PLACES: &str = "use a folder, sqlite:FILE, memory:, file:DIR, redis://HOST, s3://BUCKET/PREFIX (or minio:, gs:, az:) or \
+                      postgres://USER@HOST/DATABASE";
 
 fn left_out(feature: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("this program was built without its {feature} backend"))
@@ -218,7 +219,8 @@ impl Place {
             // `journals.rs` took them where they are built in.
             "file" => Err(left_out("file")),
             "s3" | "minio" | "gs" | "az" | "object-file" => Err(left_out("object")),
-            "nats" | "redis" | "http" | "https" => {
+            "redis" | "rediss" => Err(left_out("redis")),
+            "nats" | "http" | "https" => {
                 Err(Error::new(ErrorKind::Unsupported, format!("{scheme}: stores are not part of this version"))
                     .with_next(PLACES))
             }
