@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use millpond_conformance::faults::{Faults, Retry};
 use millpond_conformance::{Report, Suite};
 
-use crate::backends::{self, Backend};
+use crate::backends::{self, Kind};
 use crate::place::UrlPlace;
 use crate::{Failure, block_on};
 
@@ -44,10 +44,10 @@ struct Column {
 pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
     let mut columns = Vec::new();
     let mut missing = Vec::new();
-    for backend in backends::chosen(on)? {
-        match column(backend, options)? {
+    for (name, kind) in backends::chosen(on)? {
+        match column(name, kind, options)? {
             Some(column) => columns.push(column),
-            None => missing.push(backend.name),
+            None => missing.push(name),
         }
     }
     let text = page(&columns, &missing, options);
@@ -62,10 +62,10 @@ pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn column(backend: Backend, options: &Arguments) -> Result<Option<Column>, Failure> {
+fn column(name: &'static str, kind: Kind, options: &Arguments) -> Result<Option<Column>, Failure> {
     let began = Instant::now();
-    let Some(server) = (backend.start)()? else { return Ok(None) };
-    let place = Arc::new(UrlPlace::new(server.place("conformance")?));
+    let Some(server) = kind.start()? else { return Ok(None) };
+    let place = Arc::new(UrlPlace::new(server.store("conformance")?));
     let mut suite = Suite::new().deadline(Duration::from_secs(options.deadline));
     if let Some(text) = &options.clauses {
         suite = suite.matching(text);
@@ -75,11 +75,11 @@ fn column(backend: Backend, options: &Arguments) -> Result<Option<Column>, Failu
     }
     let report = block_on(suite.run(place))?;
     let took = began.elapsed();
-    eprintln!("{}: {} clauses, {} broken, {took:.0?}", backend.name, report.results.len(), report.failures().count());
+    eprintln!("{}: {} clauses, {} broken, {took:.0?}", name, report.results.len(), report.failures().count());
     for failed in report.failures() {
         eprintln!("  {}: {}\n    {}", failed.title(), failed.promise, failed.failure.as_deref().unwrap_or_default());
     }
-    Ok(Some(Column { name: backend.name, report, took }))
+    Ok(Some(Column { name, report, took }))
 }
 
 fn page(columns: &[Column], missing: &[&str], options: &Arguments) -> String {

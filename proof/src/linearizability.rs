@@ -8,7 +8,7 @@ use millpond_conformance::Place as _;
 use millpond_conformance::faults::{Fault, Faults, FaultyEngine};
 use millpond_conformance::linearizable::{History, Recorder, Verdict, Workload, check, run as record};
 
-use crate::backends::{self, Backend};
+use crate::backends::{self, Kind};
 use crate::place::UrlPlace;
 use crate::{Failure, block_on};
 
@@ -28,16 +28,16 @@ pub struct Arguments {
 /// # Errors
 /// When one has none.
 pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
-    for backend in backends::chosen(on)? {
-        one(backend, options)?;
+    for (name, kind) in backends::chosen(on)? {
+        one(name, kind, options)?;
     }
     Ok(())
 }
 
-fn one(backend: Backend, options: &Arguments) -> Result<(), Failure> {
+fn one(name: &str, kind: Kind, options: &Arguments) -> Result<(), Failure> {
     let began = Instant::now();
-    let Some(server) = (backend.start)()? else { return Ok(()) };
-    let place = UrlPlace::new(server.place("linearizability")?);
+    let Some(server) = kind.start()? else { return Ok(()) };
+    let place = UrlPlace::new(server.store("linearizability")?);
     let (mut calls, mut unknown) = (0, 0);
     for seed in options.seed..options.seed + options.histories {
         let faults = (seed % 2 == 0)
@@ -48,15 +48,15 @@ fn one(backend: Backend, options: &Arguments) -> Result<(), Failure> {
         match check(&history) {
             Verdict::Linearizable => {}
             Verdict::Undecided(places) => {
-                return Err(format!("{}, seed {seed}: undecided after {places} places", backend.name).into());
+                return Err(format!("{}, seed {seed}: undecided after {places} places", name).into());
             }
             Verdict::Not { explained, stuck } => {
-                let file = std::env::temp_dir().join(format!("millpond-history-{}-{seed}.json", backend.name));
+                let file = std::env::temp_dir().join(format!("millpond-history-{}-{seed}.json", name));
                 std::fs::write(&file, serde_json::to_vec_pretty(&history)?)?;
                 return Err(format!(
                     "{}, seed {seed}: no order explains the history; {explained} of {} calls explained, then one of {stuck:#?} had to \
                      be next. The history is in {}",
-                    backend.name,
+                    name,
                     history.calls.len(),
                     file.display()
                 )
@@ -66,7 +66,7 @@ fn one(backend: Backend, options: &Arguments) -> Result<(), Failure> {
     }
     println!(
         "{}: {} histories of {calls} calls, {unknown} of unknown outcome: linearizable ({:.1?})",
-        backend.name,
+        name,
         options.histories,
         began.elapsed()
     );

@@ -5,13 +5,21 @@
 //!        │
 //!        ├─► conformance       every clause on every backend, as a table; writes docs/conformance.md
 //!        ├─► linearizability   concurrent histories, with and without lost answers
-//!        └─► …                 docs/proof.md says what each command proves
+//!        ├─► same-answers      one random list of operations, the same answers everywhere
+//!        ├─► lost-answers      a proxy swallows a request or only its answer
+//!        ├─► kill              kill -9 of the writer at many points, and of the server under load
+//!        └─► power-cut         what was not flushed is gone
 //! ```
 
 mod backends;
 mod conformance;
+mod kill;
 mod linearizability;
+mod lost_answers;
 mod place;
+mod power;
+mod same_answers;
+mod writer;
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -39,6 +47,23 @@ enum Proof {
     Conformance(conformance::Arguments),
     /// Concurrent histories: is there an order that explains every answer?
     Linearizability(linearizability::Arguments),
+    /// One random list of operations: are the answers those of the reference engine?
+    SameAnswers(same_answers::Arguments),
+    /// Connections lost at any flight of a commit.
+    LostAnswers(lost_answers::Arguments),
+    /// kill -9 of the writing process, and of the server.
+    Kill(kill::Arguments),
+    /// Power cuts, with flushes and without. Needs root and a loop device.
+    PowerCut(power::Arguments),
+    /// One power cut, on a mounted image.
+    #[command(hide = true)]
+    PowerCutOne(power::Cut),
+    /// Commits until it is killed.
+    #[command(hide = true)]
+    Write {
+        /// The store.
+        url: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,6 +79,12 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Proof::Conformance(options) => conformance::run(&arguments.on, options),
         Proof::Linearizability(options) => linearizability::run(&arguments.on, options),
+        Proof::SameAnswers(options) => same_answers::run(&arguments.on, options),
+        Proof::LostAnswers(options) => lost_answers::run(&arguments.on, options),
+        Proof::Kill(options) => kill::run(&arguments.on, options),
+        Proof::PowerCut(options) => power::run(&arguments.on, options),
+        Proof::PowerCutOne(options) => power::cut(options),
+        Proof::Write { url } => block_on(writer::write(url)).and_then(|done| done),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
