@@ -2,5 +2,7 @@
 
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "object")]
 pub mod object;

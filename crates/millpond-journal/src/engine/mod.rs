@@ -7,7 +7,7 @@
 mod append;
 mod cache;
 mod freshness;
-mod io;
+pub(crate) mod io;
 mod operations;
 mod pacing;
 mod register;
