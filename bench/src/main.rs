@@ -71,6 +71,7 @@ fn run(args: &Args) -> world::Done {
     cases::batch::run(args, &mut report)?;
     cases::reads::run(args, &mut report)?;
     cases::postgres::run(args, &mut report)?;
+    cases::nats::run(args, &mut report)?;
     if args.growth {
         cases::growth::run(args, &mut report)?;
     }
