@@ -21,6 +21,9 @@ pub struct Arguments {
     /// What decides the moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Plants a defect: the writer says that it committed before it does. This command has to find it.
+    #[arg(long, hide = true)]
+    careless: bool,
 }
 
 /// Kills, and looks.
@@ -44,7 +47,7 @@ fn one(name: &str, kind: Kind, options: &Arguments) -> Result<(), Failure> {
     let mut acknowledged = Acknowledged::default();
     let (mut ahead, mut last) = (0, 0);
     for kill in 1..=options.kills {
-        let mut writer = Writer::start(&url, &[], acknowledged)?;
+        let mut writer = Writer::start(&url, &[], options.careless, acknowledged)?;
         // Some are killed while they open the store.
         if kill % 5 != 0 {
             writer.until(1 + random.below(150))?;
@@ -62,7 +65,7 @@ fn one(name: &str, kind: Kind, options: &Arguments) -> Result<(), Failure> {
     }
     let mut crashes = 0;
     for _ in 0..options.crashes {
-        let mut writer = Writer::start(&url, &[], acknowledged)?;
+        let mut writer = Writer::start(&url, &[], options.careless, acknowledged)?;
         writer.until(20 + random.below(150))?;
         let crashed = running.kill();
         acknowledged = writer.kill();

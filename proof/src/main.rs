@@ -63,6 +63,9 @@ enum Proof {
     Write {
         /// The store.
         url: String,
+        /// Acknowledges first and commits then.
+        #[arg(long)]
+        careless: bool,
     },
 }
 
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
         Proof::Kill(options) => kill::run(&arguments.on, options),
         Proof::PowerCut(options) => power::run(&arguments.on, options),
         Proof::PowerCutOne(options) => power::cut(options),
-        Proof::Write { url } => block_on(writer::write(url)).and_then(|done| done),
+        Proof::Write { url, careless } => block_on(writer::write(url, *careless)).and_then(|done| done),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -136,7 +136,7 @@ pub fn cut(cut: &Cut) -> Result<(), Failure> {
     command("sync", &[])?;
     // A server flushes or not by its own settings; a store in this process by what its system calls do.
     let before = if cut.unflushed && !matches!(server, Host::Postgres(_)) { NO_FLUSH } else { &[] };
-    let mut writer = Writer::start(&url, before, Acknowledged::default())?;
+    let mut writer = Writer::start(&url, before, false, Acknowledged::default())?;
     writer.until(cut.commits)?;
     writer.signal("STOP");
     server.stand_still();

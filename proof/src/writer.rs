@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use millpond::{Commit, EventFilter, EventQuery, Front, MergeOp, Namespace, NewEvent, OpenOptions, Store, StreamName};
+use millpond::{Commit, ErrorKind, EventFilter, EventQuery, Front, MergeOp, Namespace, NewEvent, OpenOptions, Store, StreamName};
 use serde_json::json;
 
 use crate::Failure;
@@ -30,6 +30,18 @@ pub async fn open(url: &str) -> millpond::Result<Store> {
     Store::open(Arc::new(Front::new(OpenOptions::new().engine(url).await?)), Namespace::default()).await
 }
 
+/// As [`open`], for a server that was started a moment ago and may have parts that are not ready.
+async fn open_soon(url: &str) -> millpond::Result<Store> {
+    let mut tries = 0;
+    loop {
+        match open(url).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable && tries < 30 => tries += 1,
+            other => return other,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 fn stream(caller: u64) -> String {
     format!("log-{caller}")
 }
@@ -38,11 +50,11 @@ fn stream(caller: u64) -> String {
 ///
 /// # Errors
 /// When a commit fails otherwise than for a server that is away.
-pub async fn write(url: &str) -> Result<(), Failure> {
+pub async fn write(url: &str, careless: bool) -> Result<(), Failure> {
     let store = open(url).await?;
     let mut callers = Vec::new();
     for caller in 0..CALLERS {
-        callers.push(tokio::spawn(one(store.clone(), caller)));
+        callers.push(tokio::spawn(one(store.clone(), caller, careless)));
     }
     for caller in callers {
         caller.await??;
@@ -50,16 +62,22 @@ pub async fn write(url: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn one(store: Store, caller: u64) -> Result<(), Failure> {
+async fn one(store: Store, caller: u64, careless: bool) -> Result<(), Failure> {
     let mut n = store.stream(&stream(caller)).await?.map_or(0, |s| s.head);
     loop {
         let commit = Commit::new()
             .append(&stream(caller), NewEvent::of("written", &json!({ "n": n }))?)?
             .merge("totals", &format!("total-{caller}"), vec![MergeOp::Add("/n".to_owned(), 1)])?
             .put("values", &format!("value-{caller}-{}", n % KEYS), &json!({ "n": n }))?;
-        store.commit(commit).await?;
         // One system call for a line: a kill leaves it whole or not said.
-        std::io::stdout().lock().write_all(format!("ack {caller} {n}\n").as_bytes())?;
+        let say = || std::io::stdout().lock().write_all(format!("ack {caller} {n}\n").as_bytes());
+        if careless {
+            say()?;
+        }
+        store.commit(commit).await?;
+        if !careless {
+            say()?;
+        }
         n += 1;
     }
 }
@@ -96,7 +114,7 @@ impl Writer {
     ///
     /// # Errors
     /// What starting fails with.
-    pub fn start(url: &str, before: &[&str], acknowledged: Acknowledged) -> Result<Self, Failure> {
+    pub fn start(url: &str, before: &[&str], careless: bool, acknowledged: Acknowledged) -> Result<Self, Failure> {
         use std::os::unix::process::CommandExt as _;
         let program = std::env::current_exe()?;
         let mut command = match before {
@@ -107,7 +125,11 @@ impl Writer {
                 command
             }
         };
-        command.args(["write", url]).stdout(Stdio::piped()).stdin(Stdio::null()).process_group(0);
+        command.args(["write", url]);
+        if careless {
+            command.arg("--careless");
+        }
+        command.stdout(Stdio::piped()).stdin(Stdio::null()).process_group(0);
         let mut child = command.spawn()?;
         let out = child.stdout.take().ok_or("the writer has no output")?;
         Ok(Self { child, lines: lines(out), acknowledged })
@@ -183,7 +205,7 @@ pub struct Found {
 /// # Errors
 /// When a commit is there by half, or the store does not open or finds fault with itself.
 pub async fn look(url: &str, acknowledged: &Acknowledged) -> Result<Found, Failure> {
-    let store = open(url).await?;
+    let store = open_soon(url).await?;
     let mut found = Found::default();
     for caller in 0..CALLERS {
         let present = whole(&store, caller).await?;
