@@ -1,11 +1,12 @@
 //! How a store is: can it be reached, may it be written, how long that takes, and what an acknowledgement survives.
 //!
-//! Nothing here knows an engine. Engines say what they are in [`millpond_core::EngineInfo`]; the rest is tried out.
+//! Nothing here knows an engine. Each looks at its own settings, see [`millpond_core::Engine::examine`]; the rest is
+//! tried out.
 
 use std::path::Path;
 use std::time::Duration;
 
-use millpond_core::{Durability, Error, NamespaceStatus, Timestamp};
+use millpond_core::{Durability, Error, Finding, HealthCheck, NamespaceStatus, Probing, Store, Timestamp};
 use serde::Serialize;
 
 use crate::{Attempt, LockRequest, Pond};
@@ -22,6 +23,10 @@ const SLOW_READ: Duration = Duration::from_millis(50);
 const SLOW_WRITE: Duration = Duration::from_millis(500);
 /// Clocks further apart than this make leases end early or late.
 const SKEW: Duration = Duration::from_secs(2);
+/// The clock that commits take their time from, against this machine's.
+const CLOCK: &str = "clock";
+/// The clock of a server from which no commit takes its time, against this machine's.
+const SERVER_CLOCK: &str = "server_clock";
 /// Less free space than this is worth a word.
 const FREE_BYTES: u64 = 1 << 30;
 
@@ -53,32 +58,6 @@ impl HealthRequest {
     }
 }
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finding {
-    /// As it should be.
-    Ok,
-    /// It works, but somebody should look.
-    Warning,
-    /// It does not work, or not as asked for.
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HealthCheck {
-    /// What: `namespace`, `read`, `write`, `clock`, `space`, `durability`, `tree`.
-    pub name: &'static str,
-    /// How it is.
-    pub finding: Finding,
-    /// What was found.
-    pub found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// How a store is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
@@ -103,119 +82,120 @@ impl Health {
     }
 }
 
-fn ok(name: &'static str, found: impl Into<String>) -> HealthCheck {
-    HealthCheck { name, finding: Finding::Ok, found: found.into(), next: None }
-}
-
-fn warning(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> HealthCheck {
-    HealthCheck { name, finding: Finding::Warning, found: found.into(), next: Some(next.into()) }
-}
-
-fn problem(name: &'static str, error: &Error) -> HealthCheck {
-    HealthCheck { name, finding: Finding::Problem, found: error.message().to_owned(), next: error.next().map(str::to_owned) }
-}
-
 /// Looks at everything; what fails is a finding, so this does not fail.
-pub(crate) async fn health(pond: &Pond, request: HealthRequest) -> Health {
-    let info = pond.store().engine().info();
-    let mut checks = vec![namespace(pond).await, read(pond).await];
+pub(crate) async fn health(store: &Store, request: HealthRequest) -> Health {
+    let engine = store.engine();
+    let info = engine.info();
+    let mut checks = vec![namespace(store).await, read(store).await];
     if !request.read_only {
-        let (write, written_at) = write(pond).await;
+        let (write, written_at) = write(store).await;
         checks.push(write);
-        checks.extend(written_at.map(|(store, host)| clock(store, host)));
+        checks.extend(written_at.map(|(store, host)| clock(CLOCK, store, host)));
     }
+    let probing = if request.read_only { Probing::ReadOnly } else { Probing::Writing };
+    let survives = match engine.examine(probing).await {
+        Ok(examined) => {
+            checks.extend(examined.clock.map(|server| clock(SERVER_CLOCK, server, store.host().now())));
+            checks.extend(examined.checks);
+            examined.durability
+        }
+        Err(error) => {
+            checks.push(HealthCheck::problem("settings", &error));
+            info.durability
+        }
+    };
     checks.extend(space(Path::new(&info.location)));
-    checks.push(durability(info.durability, request.require));
-    #[cfg(feature = "file")]
-    checks.extend(tree(pond).await);
-    Health {
-        engine: info.kind,
-        location: info.location,
-        survives: info.durability,
-        sentence: info.durability.sentence(),
-        facts: info.facts,
-        checks,
-    }
+    checks.push(durability(survives, request.require));
+    Health { engine: info.kind, location: info.location, survives, sentence: survives.sentence(), facts: info.facts, checks }
 }
 
-/// How far the readable tree has come, and whether somebody edited it.
+/// How far a readable tree has come, and whether somebody edited it.
 #[cfg(feature = "file")]
-async fn tree(pond: &Pond) -> Option<HealthCheck> {
-    let tree = pond.tree()?;
-    let (status, edited) = match (tree.status().await, tree.edited().await) {
-        (Ok(status), Ok(edited)) => (status, edited.unwrap_or_default().len()),
-        (Err(error), _) | (_, Err(error)) => return Some(problem("tree", &error)),
-    };
-    Some(tree_of(&status, edited))
+async fn tree(tree: &crate::Tree) -> HealthCheck {
+    match (tree.status().await, tree.edited().await) {
+        (Ok(status), Ok(edited)) => tree_of(&status, edited.unwrap_or_default().len()),
+        (Err(error), _) | (_, Err(error)) => HealthCheck::problem("tree", &error),
+    }
 }
 
 #[cfg(feature = "file")]
 fn tree_of(status: &crate::TreeStatus, edited: usize) -> HealthCheck {
     if let Some(error) = &status.error {
-        return warning("tree", format!("the readable tree could not be written: {error}"), "look at the disk and the folder");
+        let found = format!("the readable tree could not be written: {error}");
+        return HealthCheck::warning("tree", found, "look at the disk and the folder");
     }
     let found = format!("{} files, {} changes behind", status.files, status.behind);
     match edited {
-        0 => ok("tree", found),
-        edited => warning("tree", format!("{found}; {edited} edited by hand"), "take them over: millpond adopt"),
+        0 => HealthCheck::ok("tree", found),
+        edited => HealthCheck::warning("tree", format!("{found}; {edited} edited by hand"), "take them over: millpond adopt"),
     }
 }
 
-async fn namespace(pond: &Pond) -> HealthCheck {
-    match pond.store().info().await {
+async fn namespace(store: &Store) -> HealthCheck {
+    match store.info().await {
         Ok(info) => match info.status {
-            NamespaceStatus::Open => ok("namespace", format!("{} is open, at position {}", info.name, info.position)),
-            NamespaceStatus::Frozen => warning(
+            NamespaceStatus::Open => {
+                HealthCheck::ok("namespace", format!("{} is open, at position {}", info.name, info.position))
+            }
+            NamespaceStatus::Frozen => HealthCheck::warning(
                 "namespace",
                 format!("{} is frozen: it takes no commits", info.name),
                 "open it again: millpond namespaces open",
             ),
             NamespaceStatus::MovedTo(place) => {
-                warning("namespace", format!("{} has moved to {place}", info.name), "use it there")
+                HealthCheck::warning("namespace", format!("{} has moved to {place}", info.name), "use it there")
             }
         },
-        Err(error) => problem("namespace", &error),
+        Err(error) => HealthCheck::problem("namespace", &error),
     }
 }
 
-async fn read(pond: &Pond) -> HealthCheck {
-    let host = pond.store().host();
+async fn read(store: &Store) -> HealthCheck {
+    let host = store.host();
     let mut times = Vec::with_capacity(READS);
     for _ in 0..READS {
         let begin = host.now();
-        if let Err(error) = pond.store().info().await {
-            return problem("read", &error);
+        if let Err(error) = store.info().await {
+            return HealthCheck::problem("read", &error);
         }
         times.push(between(begin, host.now()));
     }
     times.sort();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let found = format!("a read takes {median:.1?}");
-    if median > SLOW_READ { warning("read", found, "look at the network and the server's load") } else { ok("read", found) }
+    if median > SLOW_READ {
+        HealthCheck::warning("read", found, "look at the network and the server's load")
+    } else {
+        HealthCheck::ok("read", found)
+    }
 }
 
 /// Takes and gives back a lease of its own: two durable commits. Also the store's and the host's time of the first.
-async fn write(pond: &Pond) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
-    let host = pond.store().host();
+async fn write(store: &Store) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
+    let host = store.host();
     let request = LockRequest::of(PROBE, PROBE_TTL).purpose("a health check tries whether the store may be written");
+    let locks = crate::Locks::new(store.clone());
     let begin = host.now();
-    let (taken, end) = (pond.locks().try_acquire(&request).await, host.now());
+    let (taken, end) = (locks.try_acquire(&request).await, host.now());
     let took = between(begin, end);
     let lease = match taken {
         Ok(Attempt::Acquired(lease)) => lease,
         Ok(Attempt::Held(holder)) => {
             let found = format!("not tried: {} checks at this moment", holder.lease.holder.name);
-            return (warning("write", found, "check again in a few seconds"), None);
+            return (HealthCheck::warning("write", found, "check again in a few seconds"), None);
         }
-        Err(error) => return (problem("write", &error), None),
+        Err(error) => return (HealthCheck::problem("write", &error), None),
     };
     let acquired = lease.deadline.minus(lease.ttl);
-    if let Err(error) = pond.locks().release(&lease).await {
-        return (problem("write", &error), None);
+    if let Err(error) = locks.release(&lease).await {
+        return (HealthCheck::problem("write", &error), None);
     }
     let found = format!("a durable commit takes {took:.1?}");
-    let check =
-        if took > SLOW_WRITE { warning("write", found, "look at the disk and the server's load") } else { ok("write", found) };
+    let check = if took > SLOW_WRITE {
+        HealthCheck::warning("write", found, "look at the disk and the server's load")
+    } else {
+        HealthCheck::ok("write", found)
+    };
     (check, Some((acquired, end)))
 }
 
@@ -224,10 +204,14 @@ fn between(begin: Timestamp, end: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(end.as_micros().saturating_sub(begin.as_micros())).unwrap_or(0))
 }
 
-fn clock(store: Timestamp, host: Timestamp) -> HealthCheck {
+fn clock(name: &'static str, store: Timestamp, host: Timestamp) -> HealthCheck {
     let apart = Duration::from_micros(store.as_micros().abs_diff(host.as_micros()));
     let found = format!("the store's clock and this machine's are {apart:.1?} apart");
-    if apart > SKEW { warning("clock", found, "set both by the same time server") } else { ok("clock", found) }
+    if apart > SKEW {
+        HealthCheck::warning(name, found, "set both by the same time server")
+    } else {
+        HealthCheck::ok(name, found)
+    }
 }
 
 /// Free space, where the data is on this machine.
@@ -251,14 +235,20 @@ fn space(_location: &Path) -> Option<HealthCheck> {
 
 fn space_of(free: u64) -> HealthCheck {
     let found = format!("{} MiB are free", free >> 20);
-    if free < FREE_BYTES { warning("space", found, "make room before commits fail") } else { ok("space", found) }
+    if free < FREE_BYTES {
+        HealthCheck::warning("space", found, "make room before commits fail")
+    } else {
+        HealthCheck::ok("space", found)
+    }
 }
 
 fn durability(found: Durability, required: Option<Durability>) -> HealthCheck {
     match required {
-        Some(required) if found < required => problem("durability", &too_weak(found, required)),
-        _ if found < Durability::PowerLoss => warning("durability", found.sentence(), "docs/durability.md says what to set"),
-        _ => ok("durability", found.sentence()),
+        Some(required) if found < required => HealthCheck::problem("durability", &too_weak(found, required)),
+        _ if found < Durability::PowerLoss => {
+            HealthCheck::warning("durability", found.sentence(), "docs/durability.md says what to set")
+        }
+        _ => HealthCheck::ok("durability", found.sentence()),
     }
 }
 
@@ -272,12 +262,31 @@ pub(crate) fn too_weak(found: Durability, required: Durability) -> Error {
 }
 
 impl Pond {
-    /// How the store is: can it be reached, may it be written, how long that takes, what an acknowledgement survives.
+    /// How the main store is: can it be reached, may it be written, how long that takes, what an acknowledgement survives.
     ///
     /// What fails is a finding of the answer. Unless the request says otherwise, a lease of its own is taken and given
     /// back: two commits.
     pub async fn health(&self, request: HealthRequest) -> Health {
-        health(self, request).await
+        self.health_of(0, request).await
+    }
+
+    /// The same of every store that this pond's domains live in, the main one first.
+    pub async fn health_of_all(&self, request: HealthRequest) -> Vec<Health> {
+        let mut all = Vec::with_capacity(self.stores().len());
+        for store in 0..self.stores().len() {
+            all.push(self.health_of(store, request).await);
+        }
+        all
+    }
+
+    async fn health_of(&self, store: usize, request: HealthRequest) -> Health {
+        #[allow(unused_mut)] // Without files there are no trees.
+        let mut health = health(&self.stores()[store], request).await;
+        #[cfg(feature = "file")]
+        if let Some(beside) = self.tree_of(store) {
+            health.checks.push(tree(beside).await);
+        }
+        health
     }
 }
 
@@ -288,8 +297,8 @@ mod tests {
     #[test]
     fn each_check_fires_and_stays_silent() {
         let at = Timestamp::from_micros;
-        assert_eq!(clock(at(0), at(1_999_999)).finding, Finding::Ok);
-        assert_eq!(clock(at(3_000_000), at(0)).finding, Finding::Warning);
+        assert_eq!(clock(CLOCK, at(0), at(1_999_999)).finding, Finding::Ok);
+        assert_eq!(clock(CLOCK, at(3_000_000), at(0)).finding, Finding::Warning);
         assert_eq!(space_of(FREE_BYTES).finding, Finding::Ok);
         assert_eq!(space_of(FREE_BYTES - 1).finding, Finding::Warning);
         #[cfg(feature = "file")]

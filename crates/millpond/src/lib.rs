@@ -21,12 +21,14 @@ mod bridge;
 pub mod blocking;
 mod checkpoints;
 mod conditions;
+mod config;
 pub mod dead_letters;
 mod diff;
 mod events;
 mod extra;
 mod flows;
 mod health;
+mod homes;
 #[cfg(feature = "journal")]
 mod journals;
 pub mod locks;
@@ -46,6 +48,7 @@ pub use checkpoints::{
     CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope,
     Checkpoints, NewCheckpoint, Payload, PayloadKind, Scope,
 };
+pub use config::{Config, ConfigLine, DEFAULT_STORE, FILE_NAME, Origin, Sources, without_password};
 pub use dead_letters::DEFAULT_CAPACITY as DEAD_LETTER_CAPACITY;
 pub use dead_letters::{
     Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
@@ -57,7 +60,8 @@ pub use flows::{
     CATEGORIES, CanvasPosition, ComponentConfig, DeployedComponent, Flow, FlowChange, FlowConnection, FlowDelivery, FlowFilter,
     FlowNode, FlowOrder, FlowPattern, FlowProblem, FlowProblems, FlowVersion, FlowWatch, Flows, RuntimeState, UNKNOWN_CATEGORY,
 };
-pub use health::{Finding, Health, HealthCheck, HealthRequest};
+pub use health::{Health, HealthRequest};
+pub use homes::Domain;
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use metrics::{
     Execution, Feedback, FeedbackFilter, Measure, MetricSummary, Metrics, NamedCount, NamedDuration, NewFeedback, NewPattern,

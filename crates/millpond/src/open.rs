@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millpond_core::{Durability, Engine, Error, ErrorKind, Front, Host, Namespace, QueueLimits, Result, Store, SystemHost};
 
-use crate::Pond;
+use crate::{Config, Pond};
 
 /// How to open a place.
 #[derive(Debug, Clone)]
@@ -100,15 +100,59 @@ impl OpenOptions {
     /// # Errors
     /// As [`open`]; `Unsupported` when it keeps less than was [required](OpenOptions::require).
     pub async fn open(self, url: &str) -> Result<Pond> {
-        let engine = self.engine(url).await?;
-        #[cfg(feature = "file")]
-        if let Some((folder, mode)) = crate::journals::tree(url)? {
-            let adopt = self.adopt;
-            let pond = self.open_engine(engine).await?;
-            let tree = crate::Tree::open(pond.store().clone(), folder, mode, adopt).await;
-            return Ok(pond.with_tree(tree));
+        let pond = Pond::new(self.store_of(url).await?).await?;
+        self.beside(pond, &[url]).await
+    }
+
+    /// The pond with the readable trees of its stores, which have these URLs.
+    #[cfg(feature = "file")]
+    async fn beside(&self, pond: Pond, urls: &[&str]) -> Result<Pond> {
+        let mut trees = Vec::with_capacity(urls.len());
+        for (store, url) in pond.stores().iter().zip(urls) {
+            trees.push(match crate::journals::tree(url)? {
+                Some((folder, mode)) => Some(Arc::new(crate::Tree::open(store.clone(), folder, mode, self.adopt).await)),
+                None => None,
+            });
         }
-        self.open_engine(engine).await
+        Ok(pond.with_trees(trees))
+    }
+
+    #[cfg(not(feature = "file"))]
+    async fn beside(&self, pond: Pond, _: &[&str]) -> Result<Pond> {
+        Ok(pond)
+    }
+
+    /// Opens every place of a configuration. Domains that resolve to one place share its engine. The configuration's
+    /// namespace counts, and what it requires unless these options require something.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`], for any of the places.
+    pub async fn open_config(mut self, config: &Config) -> Result<Pond> {
+        self.namespace = config.namespace().clone();
+        self.require = self.require.or(config.require());
+        let places = config.others()?;
+        let main = self.store_of(config.store()).await?;
+        let mut urls = vec![config.store().to_owned()];
+        let mut others = Vec::with_capacity(places.len());
+        for (url, domains) in places {
+            others.push((self.store_of(&url).await?, domains));
+            urls.push(url);
+        }
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        self.beside(Pond::over(main, others).await?, &urls).await
+    }
+
+    async fn store_of(&self, url: &str) -> Result<Store> {
+        let engine = self.engine(url).await?;
+        self.clone().store(engine).await
+    }
+
+    async fn store(self, engine: Arc<dyn Engine>) -> Result<Store> {
+        let found = engine.info().durability;
+        if let Some(required) = self.require.filter(|required| found < *required) {
+            return Err(crate::health::too_weak(found, required));
+        }
+        Store::open(Arc::new(Front::with_limits(engine, self.queue)), self.namespace).await
     }
 
     /// Makes the tables of a place, those of every domain included, or brings them to this program's format. Where the
@@ -131,12 +175,7 @@ impl OpenOptions {
     /// # Errors
     /// `NotFound` when the namespace does not exist.
     pub async fn open_engine(self, engine: Arc<dyn Engine>) -> Result<Pond> {
-        let found = engine.info().durability;
-        if let Some(required) = self.require.filter(|required| found < *required) {
-            return Err(crate::health::too_weak(found, required));
-        }
-        let front = Arc::new(Front::with_limits(engine, self.queue));
-        Pond::new(Store::open(front, self.namespace).await?).await
+        Pond::new(self.store(engine).await?).await
     }
 
     /// The engine of a place, without opening a namespace.
@@ -201,7 +240,7 @@ impl std::fmt::Debug for Place {
 }
 
 /// The store's file inside a folder.
-const FOLDER_FILE: &str = "millpond.db";
+pub(crate) const FOLDER_FILE: &str = "millpond.db";
 
 impl Place {
     fn parse(url: &str) -> Result<Self> {

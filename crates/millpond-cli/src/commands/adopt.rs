@@ -1,7 +1,7 @@
 //! `millpond adopt`: what was edited by hand in the readable tree, and what became of it.
 
 use clap::Args;
-use millpond::{Adoption, Error, ErrorKind, Fate, OpenOptions, Result};
+use millpond::{Adoption, Error, ErrorKind, Fate, Result};
 use serde_json::json;
 
 use crate::context::Context;
@@ -35,13 +35,16 @@ fn fate(fate: Fate) -> &'static str {
 
 /// Adopts what was edited; exit code 4 when something could not be.
 pub async fn run(ctx: &Context, args: AdoptArgs) -> Result<Exit> {
-    let options = OpenOptions::new().namespace(ctx.namespace()?).create(false).adopt_edits(false);
-    let pond = options.open(ctx.place()).await.map_err(|e| ctx.explain(e))?;
-    let tree = pond.tree().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, format!("{} has no readable tree", ctx.place()))
-            .with_next("only file: stores have one, unless they are opened with tree=off")
-    })?;
-    let found = tree.adopt(args.dry_run).await?;
+    let options = ctx.options(false).adopt_edits(false);
+    let pond = options.open_config(ctx.config()).await.map_err(|e| ctx.explain(e))?;
+    if pond.trees().next().is_none() {
+        return Err(Error::new(ErrorKind::Unsupported, format!("{} has no readable tree", ctx.place()))
+            .with_next("only file: stores have one, unless they are opened with tree=off"));
+    }
+    let mut found = Vec::new();
+    for tree in pond.trees() {
+        found.extend(tree.adopt(args.dry_run).await?);
+    }
     if ctx.out.is_table() {
         let columns = [
             Column::new("file", "/file"),

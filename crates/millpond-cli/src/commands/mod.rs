@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod checkpoints;
 pub mod commit;
 pub mod completions;
+pub mod config;
 pub mod dead_letters;
 pub mod doctor;
 pub mod events;
@@ -29,7 +30,11 @@ use crate::exit::Exit;
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> Result<Exit> {
-    let ctx = Context::new(cli.global);
+    // A configuration that cannot be read is no reason to print no script.
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
+    let ctx = Context::new(cli.global)?;
     let answer = run_on(&ctx, cli.command).await;
     ctx.end().await;
     answer
@@ -56,6 +61,7 @@ async fn run_on(ctx: &Context, command: Command) -> Result<Exit> {
         Command::Store(command) => store::run(ctx, command).await,
         Command::Doctor(args) => doctor::run(ctx, args).await,
         Command::Adopt(args) => adopt::run(ctx, args).await,
+        Command::Config(command) => config::run(ctx, command).await,
         Command::Completions(args) => completions::run(&args),
     }
 }
