@@ -49,6 +49,9 @@ pub struct Args {
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     if let Some(variant) = &args.burst {
+        if matches!(variant.as_str(), cases::journals::WRITER | cases::journals::OPENER) {
+            return cases::journals::child(&args, variant);
+        }
         return cases::slow::child(&args, variant);
     }
     if let Some(work) = &args.writer {
@@ -72,6 +75,10 @@ fn run(args: &Args) -> world::Done {
     cases::reads::run(args, &mut report)?;
     cases::postgres::run(args, &mut report)?;
     cases::nats::run(args, &mut report)?;
+    // These start servers and processes of their own, so only when asked for by name.
+    if args.only.as_ref().is_some_and(|only| only.starts_with("journal")) {
+        cases::journals::run(args, &mut report)?;
+    }
     if args.growth {
         cases::growth::run(args, &mut report)?;
     }

@@ -235,6 +235,7 @@ fn resident() -> f64 {
     status("VmRSS:")
 }
 
-fn peak_resident() -> f64 {
+/// The most memory this process ever had, in KiB.
+pub fn peak_resident() -> f64 {
     status("VmHWM:")
 }
