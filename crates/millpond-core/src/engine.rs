@@ -13,6 +13,7 @@ use crate::commit::PreparedCommit;
 use crate::error::{Error, Result};
 use crate::event::StreamInfo;
 use crate::feed::{EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, FeedPage, FeedRequest};
+use crate::health::{Examination, Probing};
 use crate::id::CommitId;
 use crate::name::{CollectionName, Namespace, RecordId, StreamName};
 use crate::outcome::{Outcome, Receipt};
@@ -213,6 +214,9 @@ pub struct Purged {
 pub trait Engine: std::fmt::Debug + Send + Sync {
     /// What it is and what its acknowledgements survive, from the live settings.
     fn info(&self) -> EngineInfo;
+
+    /// Looks at the settings and conditions that its promises rest on, as they are now.
+    async fn examine(&self, probing: Probing) -> Result<Examination>;
 
     /// Its clock and randomness.
     fn host(&self) -> Arc<dyn Host>;

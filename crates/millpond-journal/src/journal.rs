@@ -13,7 +13,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{Durability, Error, Result};
+use millpond_core::{Durability, Error, Examination, Probing, Result};
 
 /// What an append did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,10 @@ pub trait Journal: fmt::Debug + Send + Sync {
 pub trait Journals: fmt::Debug + Send + Sync {
     /// What it is.
     fn info(&self) -> PlaceInfo;
+
+    /// Looks at the settings that its promises rest on, as they are now. A place with nothing to ask answers
+    /// [`Examination::of`] what it promises.
+    async fn examine(&self, probing: Probing) -> Result<Examination>;
 
     /// The journal of a name. One that was never written is empty, and comes into being with its first entry.
     async fn open(&self, name: &str) -> Result<std::sync::Arc<dyn Journal>>;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Record,
-    RecordId, Result, SystemHost, Timestamp,
+    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
+    FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
+    Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -318,6 +318,12 @@ impl Engine for PostgresEngine {
         }
         let durability = server.map_or(Durability::Memory, |server| server.durability());
         EngineInfo { kind: "postgres", location: inner.settings.location(), durability, facts }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        let inner = &self.inner;
+        let work = || async { Server::ask(&mut inner.connections.session().await?).await };
+        Ok(inner.retrying(work).await.map_err(|e| e.during("examine"))?.examination())
     }
 
     fn host(&self) -> Arc<dyn Host> {

@@ -1,6 +1,6 @@
 //! What the server says about itself: versions, and the settings an acknowledgement rests on.
 
-use millpond_core::{Durability, Error, ErrorKind, Result};
+use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Result};
 
 use crate::errors::{Failure, unreadable};
 use crate::session::{Call, Session};
@@ -20,11 +20,23 @@ pub(crate) struct Server {
     synchronous_standbys: bool,
     encoding: String,
     in_recovery: bool,
+    standbys: Standbys,
+}
+
+/// Connected servers that a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standbys {
+    /// As many as this.
+    Seen(i64),
+    /// The role may not see them.
+    Hidden,
 }
 
 const ASK: &str = "SELECT current_setting('server_version'), current_setting('server_version_num')::int4, \
      current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on', current_setting('synchronous_commit'), \
-     current_setting('synchronous_standby_names') <> '', current_setting('server_encoding'), pg_is_in_recovery()";
+     current_setting('synchronous_standby_names') <> '', current_setting('server_encoding'), pg_is_in_recovery(), \
+     (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')), \
+     EXISTS (SELECT FROM pg_stat_replication WHERE sync_state IS NULL)";
 
 impl Server {
     /// Asks.
@@ -41,6 +53,7 @@ impl Server {
                 synchronous_standbys: row.try_get(5)?,
                 encoding: row.try_get(6)?,
                 in_recovery: row.try_get(7)?,
+                standbys: if row.try_get(9)? { Standbys::Hidden } else { Standbys::Seen(row.try_get(8)?) },
             })
         };
         Ok(read().map_err(unreadable("pg_settings"))?)
@@ -90,6 +103,53 @@ impl Server {
             Durability::PowerLoss
         } else {
             Durability::ProcessCrash
+        }
+    }
+
+    /// What doctor says of it.
+    pub(crate) fn examination(&self) -> Examination {
+        let setting = |name, well: bool, why: &str, next: &str| {
+            if well { HealthCheck::ok(name, "as it should be") } else { HealthCheck::warning(name, why, next) }
+        };
+        Examination::of(self.durability())
+            .with(setting(
+                "fsync",
+                self.fsync,
+                "fsync is off: a power cut can destroy the whole database",
+                "set fsync = on in postgresql.conf",
+            ))
+            .with(setting(
+                "full_page_writes",
+                self.full_page_writes,
+                "full_page_writes is off: a power cut can leave half-written pages",
+                "set full_page_writes = on in postgresql.conf",
+            ))
+            .with(setting(
+                "synchronous_commit",
+                self.synchronous_commit != "off",
+                "synchronous_commit is off: a commit is acknowledged before the disk has it",
+                "leave synchronous_commit=off out of the URL, or set it on for the role",
+            ))
+            .with(self.standby())
+            .with(setting(
+                "recovery",
+                !self.in_recovery,
+                "this server is a standby and takes no writes",
+                "connect to the primary",
+            ))
+    }
+
+    fn standby(&self) -> HealthCheck {
+        const NAME: &str = "standby";
+        match self.standbys {
+            _ if !self.synchronous_standbys => HealthCheck::ok(NAME, "commits wait for no other server"),
+            Standbys::Hidden => HealthCheck::ok(NAME, "commits wait for other servers, which this role may not see"),
+            Standbys::Seen(0) => HealthCheck::warning(
+                NAME,
+                "commits wait for a synchronous standby, and none is connected",
+                "start the standby, or take it out of synchronous_standby_names",
+            ),
+            Standbys::Seen(count) => HealthCheck::ok(NAME, format!("commits wait for {count} connected standby servers")),
         }
     }
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use millpond_core::plan::{Touched, plan};
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Query, Read, Receipt,
-    Record, RecordId, Result, SystemHost, Timestamp,
+    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
+    FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
+    Purged, Query, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
 };
 use rusqlite::Connection;
 
@@ -24,7 +24,7 @@ use crate::held::Held;
 use crate::hint::Hints;
 use crate::namespaces::{self, namespace_row};
 use crate::transaction::Guard;
-use crate::{apply, catalog, check, feed, load, purge, read, schema};
+use crate::{apply, catalog, check, examine, feed, load, purge, read, schema};
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -61,6 +61,8 @@ struct Inner {
     schemas: Schemas,
     hints: Hints,
     counters: Counters,
+    /// As the settings were when the store was opened.
+    durability: Durability,
     /// A flush failed: what the disk holds is unknown, so nothing is written until the store is opened again.
     broken: AtomicBool,
 }
@@ -125,6 +127,7 @@ impl SqliteEngine {
         let counters = Counters::default();
         let mut writer = connect(&location, create, synchronous, &counters)?;
         schema::migrate(&mut writer)?;
+        let durability = examine::settings(&writer, &location)?.durability;
         let readers = match &location {
             Location::File(path) => Some(Readers::new(path)),
             Location::Memory => None,
@@ -137,6 +140,7 @@ impl SqliteEngine {
             schemas: Schemas::default(),
             hints: Hints::new(),
             counters,
+            durability,
             broken: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -313,10 +317,11 @@ impl Inner {
 #[async_trait]
 impl Engine for SqliteEngine {
     fn info(&self) -> EngineInfo {
-        let (location, durability) = match &self.inner.location {
-            Location::File(path) => (path.display().to_string(), Durability::PowerLoss),
-            Location::Memory => ("memory".to_owned(), Durability::Memory),
+        let location = match &self.inner.location {
+            Location::File(path) => path.display().to_string(),
+            Location::Memory => "memory".to_owned(),
         };
+        let durability = self.inner.durability;
         let facts = vec![
             ("sqlite", rusqlite::version().to_owned()),
             ("format", schema::FORMAT.to_string()),
@@ -324,6 +329,14 @@ impl Engine for SqliteEngine {
             ("synchronous", if durability == Durability::Memory { "off" } else { "full" }.to_owned()),
         ];
         EngineInfo { kind: "sqlite", location, durability, facts }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        self.run(|inner| {
+            let writer = inner.writer();
+            examine::settings(writer.as_ref().ok_or_else(closed)?, &inner.location)
+        })
+        .await
     }
 
     fn host(&self) -> Arc<dyn Host> {

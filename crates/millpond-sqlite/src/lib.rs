@@ -15,8 +15,10 @@ mod connect;
 mod engine;
 mod errors;
 mod events;
+mod examine;
 mod explain;
 mod feed;
+mod filesystem;
 mod held;
 mod hint;
 mod load;
@@ -31,3 +33,4 @@ mod transaction;
 
 pub use engine::{Replica, ReplicaWrite, SqliteEngine, SqliteOptions, SqliteStats, Tail, Verdict};
 pub use explain::PageCost;
+pub use filesystem::FileSystem;

@@ -1,11 +1,12 @@
 //! How a store is: can it be reached, may it be written, how long that takes, and what an acknowledgement survives.
 //!
-//! Nothing here knows an engine. Engines say what they are in [`millpond_core::EngineInfo`]; the rest is tried out.
+//! Nothing here knows an engine. Each looks at its own settings, see [`millpond_core::Engine::examine`]; the rest is
+//! tried out.
 
 use std::path::Path;
 use std::time::Duration;
 
-use millpond_core::{Durability, Error, NamespaceStatus, Timestamp};
+use millpond_core::{Durability, Error, Finding, HealthCheck, NamespaceStatus, Probing, Timestamp};
 use serde::Serialize;
 
 use crate::{Attempt, LockRequest, Pond};
@@ -22,6 +23,10 @@ const SLOW_READ: Duration = Duration::from_millis(50);
 const SLOW_WRITE: Duration = Duration::from_millis(500);
 /// Clocks further apart than this make leases end early or late.
 const SKEW: Duration = Duration::from_secs(2);
+/// The clock that commits take their time from, against this machine's.
+const CLOCK: &str = "clock";
+/// The clock of a server from which no commit takes its time, against this machine's.
+const SERVER_CLOCK: &str = "server_clock";
 /// Less free space than this is worth a word.
 const FREE_BYTES: u64 = 1 << 30;
 
@@ -53,32 +58,6 @@ impl HealthRequest {
     }
 }
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finding {
-    /// As it should be.
-    Ok,
-    /// It works, but somebody should look.
-    Warning,
-    /// It does not work, or not as asked for.
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HealthCheck {
-    /// What: `namespace`, `read`, `write`, `clock`, `space`, `durability`.
-    pub name: &'static str,
-    /// How it is.
-    pub finding: Finding,
-    /// What was found.
-    pub found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// How a store is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
@@ -103,53 +82,49 @@ impl Health {
     }
 }
 
-fn ok(name: &'static str, found: impl Into<String>) -> HealthCheck {
-    HealthCheck { name, finding: Finding::Ok, found: found.into(), next: None }
-}
-
-fn warning(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> HealthCheck {
-    HealthCheck { name, finding: Finding::Warning, found: found.into(), next: Some(next.into()) }
-}
-
-fn problem(name: &'static str, error: &Error) -> HealthCheck {
-    HealthCheck { name, finding: Finding::Problem, found: error.message().to_owned(), next: error.next().map(str::to_owned) }
-}
-
 /// Looks at everything; what fails is a finding, so this does not fail.
 pub(crate) async fn health(pond: &Pond, request: HealthRequest) -> Health {
-    let info = pond.store().engine().info();
+    let engine = pond.store().engine();
+    let info = engine.info();
     let mut checks = vec![namespace(pond).await, read(pond).await];
     if !request.read_only {
         let (write, written_at) = write(pond).await;
         checks.push(write);
-        checks.extend(written_at.map(|(store, host)| clock(store, host)));
+        checks.extend(written_at.map(|(store, host)| clock(CLOCK, store, host)));
     }
+    let probing = if request.read_only { Probing::ReadOnly } else { Probing::Writing };
+    let survives = match engine.examine(probing).await {
+        Ok(examined) => {
+            checks.extend(examined.clock.map(|server| clock(SERVER_CLOCK, server, pond.store().host().now())));
+            checks.extend(examined.checks);
+            examined.durability
+        }
+        Err(error) => {
+            checks.push(HealthCheck::problem("settings", &error));
+            info.durability
+        }
+    };
     checks.extend(space(Path::new(&info.location)));
-    checks.push(durability(info.durability, request.require));
-    Health {
-        engine: info.kind,
-        location: info.location,
-        survives: info.durability,
-        sentence: info.durability.sentence(),
-        facts: info.facts,
-        checks,
-    }
+    checks.push(durability(survives, request.require));
+    Health { engine: info.kind, location: info.location, survives, sentence: survives.sentence(), facts: info.facts, checks }
 }
 
 async fn namespace(pond: &Pond) -> HealthCheck {
     match pond.store().info().await {
         Ok(info) => match info.status {
-            NamespaceStatus::Open => ok("namespace", format!("{} is open, at position {}", info.name, info.position)),
-            NamespaceStatus::Frozen => warning(
+            NamespaceStatus::Open => {
+                HealthCheck::ok("namespace", format!("{} is open, at position {}", info.name, info.position))
+            }
+            NamespaceStatus::Frozen => HealthCheck::warning(
                 "namespace",
                 format!("{} is frozen: it takes no commits", info.name),
                 "open it again: millpond namespaces open",
             ),
             NamespaceStatus::MovedTo(place) => {
-                warning("namespace", format!("{} has moved to {place}", info.name), "use it there")
+                HealthCheck::warning("namespace", format!("{} has moved to {place}", info.name), "use it there")
             }
         },
-        Err(error) => problem("namespace", &error),
+        Err(error) => HealthCheck::problem("namespace", &error),
     }
 }
 
@@ -159,14 +134,18 @@ async fn read(pond: &Pond) -> HealthCheck {
     for _ in 0..READS {
         let begin = host.now();
         if let Err(error) = pond.store().info().await {
-            return problem("read", &error);
+            return HealthCheck::problem("read", &error);
         }
         times.push(between(begin, host.now()));
     }
     times.sort();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let found = format!("a read takes {median:.1?}");
-    if median > SLOW_READ { warning("read", found, "look at the network and the server's load") } else { ok("read", found) }
+    if median > SLOW_READ {
+        HealthCheck::warning("read", found, "look at the network and the server's load")
+    } else {
+        HealthCheck::ok("read", found)
+    }
 }
 
 /// Takes and gives back a lease of its own: two durable commits. Also the store's and the host's time of the first.
@@ -180,17 +159,20 @@ async fn write(pond: &Pond) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
         Ok(Attempt::Acquired(lease)) => lease,
         Ok(Attempt::Held(holder)) => {
             let found = format!("not tried: {} checks at this moment", holder.lease.holder.name);
-            return (warning("write", found, "check again in a few seconds"), None);
+            return (HealthCheck::warning("write", found, "check again in a few seconds"), None);
         }
-        Err(error) => return (problem("write", &error), None),
+        Err(error) => return (HealthCheck::problem("write", &error), None),
     };
     let acquired = lease.deadline.minus(lease.ttl);
     if let Err(error) = pond.locks().release(&lease).await {
-        return (problem("write", &error), None);
+        return (HealthCheck::problem("write", &error), None);
     }
     let found = format!("a durable commit takes {took:.1?}");
-    let check =
-        if took > SLOW_WRITE { warning("write", found, "look at the disk and the server's load") } else { ok("write", found) };
+    let check = if took > SLOW_WRITE {
+        HealthCheck::warning("write", found, "look at the disk and the server's load")
+    } else {
+        HealthCheck::ok("write", found)
+    };
     (check, Some((acquired, end)))
 }
 
@@ -199,10 +181,14 @@ fn between(begin: Timestamp, end: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(end.as_micros().saturating_sub(begin.as_micros())).unwrap_or(0))
 }
 
-fn clock(store: Timestamp, host: Timestamp) -> HealthCheck {
+fn clock(name: &'static str, store: Timestamp, host: Timestamp) -> HealthCheck {
     let apart = Duration::from_micros(store.as_micros().abs_diff(host.as_micros()));
     let found = format!("the store's clock and this machine's are {apart:.1?} apart");
-    if apart > SKEW { warning("clock", found, "set both by the same time server") } else { ok("clock", found) }
+    if apart > SKEW {
+        HealthCheck::warning(name, found, "set both by the same time server")
+    } else {
+        HealthCheck::ok(name, found)
+    }
 }
 
 /// Free space, where the data is on this machine.
@@ -226,14 +212,20 @@ fn space(_location: &Path) -> Option<HealthCheck> {
 
 fn space_of(free: u64) -> HealthCheck {
     let found = format!("{} MiB are free", free >> 20);
-    if free < FREE_BYTES { warning("space", found, "make room before commits fail") } else { ok("space", found) }
+    if free < FREE_BYTES {
+        HealthCheck::warning("space", found, "make room before commits fail")
+    } else {
+        HealthCheck::ok("space", found)
+    }
 }
 
 fn durability(found: Durability, required: Option<Durability>) -> HealthCheck {
     match required {
-        Some(required) if found < required => problem("durability", &too_weak(found, required)),
-        _ if found < Durability::PowerLoss => warning("durability", found.sentence(), "docs/durability.md says what to set"),
-        _ => ok("durability", found.sentence()),
+        Some(required) if found < required => HealthCheck::problem("durability", &too_weak(found, required)),
+        _ if found < Durability::PowerLoss => {
+            HealthCheck::warning("durability", found.sentence(), "docs/durability.md says what to set")
+        }
+        _ => HealthCheck::ok("durability", found.sentence()),
     }
 }
 
@@ -263,8 +255,8 @@ mod tests {
     #[test]
     fn each_check_fires_and_stays_silent() {
         let at = Timestamp::from_micros;
-        assert_eq!(clock(at(0), at(1_999_999)).finding, Finding::Ok);
-        assert_eq!(clock(at(3_000_000), at(0)).finding, Finding::Warning);
+        assert_eq!(clock(CLOCK, at(0), at(1_999_999)).finding, Finding::Ok);
+        assert_eq!(clock(CLOCK, at(3_000_000), at(0)).finding, Finding::Warning);
         assert_eq!(space_of(FREE_BYTES).finding, Finding::Ok);
         assert_eq!(space_of(FREE_BYTES - 1).finding, Finding::Warning);
         assert_eq!(durability(Durability::PowerLoss, None).finding, Finding::Ok);

@@ -55,7 +55,7 @@ pub use flows::{
     CATEGORIES, CanvasPosition, ComponentConfig, DeployedComponent, Flow, FlowChange, FlowConnection, FlowDelivery, FlowFilter,
     FlowNode, FlowOrder, FlowPattern, FlowProblem, FlowProblems, FlowVersion, FlowWatch, Flows, RuntimeState, UNKNOWN_CATEGORY,
 };
-pub use health::{Finding, Health, HealthCheck, HealthRequest};
+pub use health::{Health, HealthRequest};
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use metrics::{
     Execution, Feedback, FeedbackFilter, Measure, MetricSummary, Metrics, NamedCount, NamedDuration, NewFeedback, NewPattern,

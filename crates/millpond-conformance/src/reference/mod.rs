@@ -23,9 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use millpond_core::plan::{Touched, plan};
 use millpond_core::{
-    Answer, Catalog, CollectionInfo, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, FeedPage, FeedRequest,
-    Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt,
-    Result, SystemHost, Timestamp, uuid_v7,
+    Answer, Catalog, CollectionInfo, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, Examination, FeedPage,
+    FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
+    Purged, Read, Receipt, Result, SystemHost, Timestamp, uuid_v7,
 };
 use tokio::sync::watch;
 
@@ -159,6 +159,10 @@ impl Engine for ReferenceEngine {
             durability: Durability::Memory,
             facts: vec![("steps", format!("{:?}", self.place.steps))],
         }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        Ok(Examination::of(Durability::Memory))
     }
 
     fn host(&self) -> Arc<dyn Host> {

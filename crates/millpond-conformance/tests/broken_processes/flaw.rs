@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use millpond::{
-    Answer, Catalog, CollectionSpec, Commit, CommitId, Engine, EngineInfo, Expectation, FeedPage, FeedRequest, Host, Key,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result,
-    Timestamp, Write,
+    Answer, Catalog, CollectionSpec, Commit, CommitId, Engine, EngineInfo, Examination, Expectation, FeedPage, FeedRequest, Host,
+    Key, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read,
+    Receipt, Result, Timestamp, Write,
 };
 
 /// A rule that only shows between processes, broken.
@@ -113,6 +113,9 @@ impl Engine for Flawed {
         self.engine.info()
     }
 
+    async fn examine(&self, probing: Probing) -> Result<Examination> {
+        self.engine.examine(probing).await
+    }
     fn host(&self) -> Arc<dyn Host> {
         self.engine.host()
     }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result,
-    SystemHost, Timestamp,
+    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
+    FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
+    Purged, Read, Receipt, Result, SystemHost, Timestamp,
 };
 use tokio::sync::Semaphore;
 
@@ -90,6 +90,10 @@ fn not_asked<T>() -> Result<T> {
 impl Engine for Gate {
     fn info(&self) -> EngineInfo {
         EngineInfo { kind: "gate", location: String::new(), durability: Durability::Memory, facts: Vec::new() }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        Ok(Examination::of(Durability::Memory))
     }
 
     fn host(&self) -> Arc<dyn Host> {

@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, FeedPage, FeedRequest, Host, LocalEngine, Namespace,
-    NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result, StaleReads, SystemHost,
-    Timestamp, uuid_v7,
+    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, Examination, FeedPage, FeedRequest, Host, LocalEngine,
+    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt, Result,
+    StaleReads, SystemHost, Timestamp, uuid_v7,
 };
 
 use self::spaces::Spaces;
@@ -109,6 +109,10 @@ impl Engine for JournalEngine {
     fn info(&self) -> EngineInfo {
         let place = self.spaces.place();
         EngineInfo { kind: place.kind, location: place.location, durability: place.durability, facts: place.facts }
+    }
+
+    async fn examine(&self, probing: Probing) -> Result<Examination> {
+        self.spaces.examine(probing).await
     }
 
     fn host(&self) -> Arc<dyn Host> {

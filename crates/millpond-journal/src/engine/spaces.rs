@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millpond_core::{Error, ErrorKind, Host, Namespace, NamespaceInfo, Result};
+use millpond_core::{Error, ErrorKind, Examination, Host, Namespace, NamespaceInfo, Probing, Result};
 use tokio::sync::OnceCell;
 
 use super::io::Io;
@@ -70,6 +70,10 @@ impl Spaces {
 
     pub(crate) fn place(&self) -> PlaceInfo {
         self.place.info()
+    }
+
+    pub(crate) async fn examine(&self, probing: Probing) -> Result<Examination> {
+        self.place.examine(probing).await
     }
 
     pub(crate) fn host(&self) -> Arc<dyn Host> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{Durability, Error, ErrorKind, Result};
+use millpond_core::{Durability, Error, ErrorKind, Examination, Probing, Result};
 use millpond_journal::{After, Append, Exclusive, Journal, Journals, Limit, PlaceInfo, Stored};
 use tokio::sync::watch;
 
@@ -229,6 +229,10 @@ impl Journal for MemoryJournal {
 impl Journals for Memory {
     fn info(&self) -> PlaceInfo {
         PlaceInfo { kind: "memory", location: "memory".to_owned(), durability: Durability::Memory, facts: Vec::new() }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        Ok(Examination::of(Durability::Memory))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use millpond::{
-    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, FeedPage, FeedRequest, Host, LocalEngine, Namespace,
-    NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Query, Read, Receipt, Result, Timestamp,
+    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Examination, FeedPage, FeedRequest, Host, LocalEngine,
+    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Query, Read, Receipt, Result,
+    Timestamp,
 };
 
 /// Passes everything on, and counts the rows that reads hand over: records, groups, events, streams.
@@ -52,6 +53,9 @@ fn rows(answer: &Answer) -> usize {
 impl Engine for CountingEngine {
     fn info(&self) -> EngineInfo {
         self.inner.info()
+    }
+    async fn examine(&self, probing: Probing) -> Result<Examination> {
+        self.inner.examine(probing).await
     }
     fn host(&self) -> Arc<dyn Host> {
         self.inner.host()

@@ -12,7 +12,6 @@
 //! Several processes of one machine may use one folder. Readers take no lock: they read up to the mark in `tail`, which
 //! a writer moves after its flush and before its answer.
 
-mod filesystem;
 mod folder;
 mod journal;
 mod locks;
@@ -25,9 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millpond_core::{Durability, Error, ErrorKind, Result};
+use millpond_core::{Error, ErrorKind, Examination, Probing, Result};
+use millpond_sqlite::FileSystem;
 
-use self::filesystem::FileSystem;
 use self::folder::{failed, hop, make_folder, remove_folder};
 use self::journal::FileJournal;
 use crate::journal::{Journal, Journals, PlaceInfo};
@@ -116,16 +115,18 @@ fn check_format(path: &Path) -> Result<()> {
 #[async_trait]
 impl Journals for FileJournals {
     fn info(&self) -> PlaceInfo {
-        let durability = match self.file_system {
-            FileSystem::Memory(_) => Durability::ProcessCrash,
-            FileSystem::Local | FileSystem::Network(_) => Durability::PowerLoss,
-        };
         PlaceInfo {
             kind: "file",
             location: self.folder.display().to_string(),
-            durability,
+            durability: self.file_system.durability(),
             facts: vec![("format", FORMAT.to_string()), ("file_system", self.file_system.to_string())],
         }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        // Another disk may have been put in its place since.
+        let found = FileSystem::of(&self.folder)?;
+        Ok(Examination::of(found.durability()).with(found.check()))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

@@ -12,6 +12,8 @@
 //! condition, some look and then write. So a new place is probed before it is used, see `probe.rs`.
 
 mod errors;
+#[cfg(test)]
+mod fakes;
 mod floor;
 mod journal;
 mod probe;
@@ -25,7 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{Durability, Error, ErrorKind, Result};
+use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Probing, Result};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
@@ -37,6 +39,9 @@ pub use self::url::ObjectPlace;
 
 /// The format that this program writes.
 const FORMAT: u32 = 1;
+
+/// The name of the check whether the server enforces its conditions.
+const CONDITIONAL: &str = "conditional_writes";
 
 /// How to use an object store.
 #[derive(Debug, Clone)]
@@ -95,6 +100,10 @@ impl ObjectJournals {
         Ok(journals)
     }
 
+    fn durability(&self) -> Durability {
+        if self.place.in_memory { Durability::Memory } else { Durability::PowerLoss }
+    }
+
     fn folder(&self, name: &str) -> Location {
         self.place.location("journals").join(name)
     }
@@ -124,9 +133,27 @@ impl Journals for ObjectJournals {
         PlaceInfo {
             kind: self.place.kind,
             location: self.place.shown.clone(),
-            durability: if self.place.in_memory { Durability::Memory } else { Durability::PowerLoss },
+            durability: self.durability(),
             facts: vec![("format", FORMAT.to_string()), ("created_if_absent", "probed when the store was made".to_owned())],
         }
+    }
+
+    async fn examine(&self, probing: Probing) -> Result<Examination> {
+        let mut examined = Examination::of(self.durability());
+        if probing == Probing::ReadOnly {
+            return Ok(examined);
+        }
+        let folder = self.place.location("probe");
+        match probe::run(&*self.place.store, &folder).await {
+            Ok(()) => examined.checks.push(HealthCheck::ok(CONDITIONAL, "of several who create one object, one succeeds")),
+            Err(error) => {
+                // What is acknowledged to two writers is kept for one.
+                examined.durability = Durability::Memory;
+                examined.checks.push(HealthCheck::problem(CONDITIONAL, &error));
+            }
+        }
+        examined.clock = Some(probe::clock(&*self.place.store, &folder).await?);
+        Ok(examined)
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
@@ -139,5 +166,56 @@ impl Journals for ObjectJournals {
 
     fn cache(&self) -> Option<&Path> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fakes::{Fault, Faulty};
+    use super::*;
+    use millpond_core::{Finding, Host as _, SystemHost};
+    use object_store::memory::InMemory;
+
+    async fn examined(store: Arc<dyn ObjectStore>, probing: Probing) -> Examination {
+        let options = ObjectOptions { probe: false, ..ObjectOptions::default() };
+        let journals = ObjectJournals::open(ObjectPlace::of(store, "p"), options).await.unwrap();
+        journals.examine(probing).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_store_that_keeps_its_promise_is_well() {
+        let store = Arc::new(InMemory::new());
+        let found = examined(Arc::clone(&store) as _, Probing::Writing).await;
+        assert_eq!(found.checks[0].finding, Finding::Ok);
+        assert_eq!(found.durability, Durability::PowerLoss);
+        let apart = found.clock.unwrap().as_micros().abs_diff(SystemHost.now().as_micros());
+        assert!(apart < 60_000_000, "the clock is that of the store: {apart} µs apart");
+        let left = store.list_with_delimiter(Some(&Location::from("p/probe"))).await.unwrap();
+        assert!(left.objects.is_empty() && left.common_prefixes.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_breaks_its_promise_is_a_problem_and_keeps_nothing() {
+        for fault in [Fault::Ignores, Fault::LooksThenWrites] {
+            let found = examined(Arc::new(Faulty { inner: InMemory::new(), fault }), Probing::Writing).await;
+            assert_eq!((found.checks[0].name, found.checks[0].finding), (CONDITIONAL, Finding::Problem), "{fault:?}");
+            assert_eq!(found.durability, Durability::Memory);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_breaks_its_promise_is_not_opened() {
+        for fault in [Fault::Ignores, Fault::LooksThenWrites] {
+            let store = Arc::new(Faulty { inner: InMemory::new(), fault });
+            let refused = ObjectJournals::open(ObjectPlace::of(store, "p"), ObjectOptions::default()).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported, "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_may_not_write_leaves_the_store_alone() {
+        let store = Arc::new(Faulty { inner: InMemory::new(), fault: Fault::Ignores });
+        let found = examined(store, Probing::ReadOnly).await;
+        assert!(found.checks.is_empty() && found.clock.is_none());
     }
 }

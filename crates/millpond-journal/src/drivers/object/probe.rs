@@ -4,7 +4,7 @@
 //! long as nobody else writes at the same moment. So: once one after another, and then many at once.
 
 use futures_util::future::join_all;
-use millpond_core::{Error, ErrorKind, Result};
+use millpond_core::{Error, ErrorKind, Result, Timestamp};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -36,6 +36,20 @@ pub(super) async fn run(store: &dyn ObjectStore, folder: &Location) -> Result<()
 fn fresh_name() -> String {
     use std::hash::{BuildHasher as _, RandomState};
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+/// The server's clock, by the time it gives an object made just now. Servers say it in whole seconds.
+///
+/// # Errors
+/// What the store fails with.
+pub(super) async fn clock(store: &dyn ObjectStore, folder: &Location) -> Result<Timestamp> {
+    let location = folder.clone().join(fresh_name());
+    store.put(&location, "now".into()).await.map_err(failed("write", &location))?;
+    let made = store.head(&location).await.map_err(failed("read", &location));
+    if let Err(error) = store.delete(&location).await {
+        tracing::warn!(%error, "an object of the probe stays behind");
+    }
+    Ok(Timestamp::from_micros(made?.last_modified.timestamp_micros()))
 }
 
 async fn probe(store: &dyn ObjectStore, folder: &Location, used: &mut Vec<Location>) -> Result<()> {

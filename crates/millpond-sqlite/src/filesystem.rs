@@ -1,13 +1,13 @@
-//! What kind of file system a folder is on: some cannot keep what this driver promises.
+//! What kind of file system a store is on: some cannot keep what an acknowledgement promises.
 
 use std::fmt;
 use std::path::Path;
 
-use millpond_core::Result;
+use millpond_core::{Durability, Error, HealthCheck, Result};
 
 /// As far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileSystem {
+pub enum FileSystem {
     /// A disk of this machine, or nothing that is known to be worse.
     Local,
     /// Memory: gone with the machine's power.
@@ -46,22 +46,53 @@ const KNOWN: [(u32, FileSystem); 16] = [
 ];
 
 impl FileSystem {
+    /// What a flushed file survives there.
+    pub fn durability(self) -> Durability {
+        match self {
+            Self::Memory(_) => Durability::ProcessCrash,
+            Self::Local | Self::Network(_) => Durability::PowerLoss,
+        }
+    }
+
+    /// Whether a store should be there.
+    pub fn check(self) -> HealthCheck {
+        const NAME: &str = "file_system";
+        match self {
+            Self::Local => HealthCheck::ok(NAME, "the store is on a disk of this machine"),
+            Self::Memory(kind) => {
+                HealthCheck::warning(NAME, format!("the store is on {kind}: gone with this machine's power"), "put it on a disk")
+            }
+            Self::Network(kind) => HealthCheck::warning(
+                NAME,
+                format!("the store is on {kind}: its locks and flushes may not hold between machines"),
+                "put it on a local disk, or use a store with a server",
+            ),
+        }
+    }
+
     fn named(number: u32) -> Self {
         KNOWN.iter().find(|(known, _)| *known == number).map_or(Self::Local, |(_, kind)| *kind)
     }
 
-    /// What a folder is on.
+    /// What a file or folder is on.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system does not say.
     #[cfg(target_os = "linux")]
-    pub(super) fn of(folder: &Path) -> Result<Self> {
-        let found = rustix::fs::statfs(folder).map_err(|e| super::failed("look at", folder)(e.into()))?;
+    pub fn of(folder: &Path) -> Result<Self> {
+        let found = rustix::fs::statfs(folder)
+            .map_err(|e| Error::unavailable(format!("cannot tell what file system {} is on", folder.display())).with_source(e))?;
         // The field's width and sign differ between machines; the numbers have 32 bits.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast)]
         Ok(Self::named(found.f_type as u32))
     }
 
     /// Other systems are not asked.
+    ///
+    /// # Errors
+    /// None.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn of(_: &Path) -> Result<Self> {
+    pub fn of(_: &Path) -> Result<Self> {
         Ok(Self::Local)
     }
 }
@@ -69,6 +100,7 @@ impl FileSystem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millpond_core::Finding;
 
     #[test]
     fn known_file_systems_are_told_apart() {
@@ -77,5 +109,13 @@ mod tests {
         assert_eq!(FileSystem::named(0xef53), FileSystem::Local);
         let here = FileSystem::of(Path::new("/proc")).unwrap();
         assert_eq!(here, FileSystem::Local);
+    }
+
+    #[test]
+    fn only_a_disk_of_this_machine_passes_without_a_word() {
+        assert_eq!(FileSystem::Local.check().finding, Finding::Ok);
+        assert_eq!(FileSystem::Memory("tmpfs").check().finding, Finding::Warning);
+        assert_eq!(FileSystem::Network("nfs").check().finding, Finding::Warning);
+        assert_eq!(FileSystem::Memory("tmpfs").durability(), Durability::ProcessCrash);
     }
 }
