@@ -10,9 +10,9 @@ use millpond_conformance::faults::{Fault, Faults, FaultyEngine};
 use millpond_conformance::linearizable::{Answer, History, Recorder, Verdict, Workload, check, run};
 use millpond_conformance::{BrokenEngine, Place, ReferencePlace};
 use millpond_core::{
-    Answer as Told, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, FeedPage, FeedRequest, Front, Host, LocalEngine,
-    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result, Store,
-    Timestamp,
+    Answer as Told, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Examination, FeedPage, FeedRequest, Front, Host,
+    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt,
+    Result, Store, Timestamp,
 };
 
 async fn stores(engines: &[Arc<dyn Engine>]) -> Vec<Store> {
@@ -135,6 +135,10 @@ impl Engine for Stale {
     fn info(&self) -> EngineInfo {
         self.inner.info()
     }
+    async fn examine(&self, probing: Probing) -> Result<Examination> {
+        self.inner.examine(probing).await
+    }
+
     fn host(&self) -> Arc<dyn Host> {
         self.inner.host()
     }

@@ -22,7 +22,7 @@ pub async fn run(place: &str) -> Result<usize> {
     unit.fenced_by(&lease); // refused by the store once the lease is not ours any more
     unit.commit().await?; // all of it, or none of it
 
-    let mut feed = pond.subscribe(Selector::types("page.*"), StartAt::Oldest);
+    let mut feed = pond.subscribe(Selector::types("page.*"), StartAt::Oldest)?;
     let mut seen = 0;
     while let Some(delivery) = feed.try_next().await? {
         if let Delivery::Change(change, cursor) = delivery {

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use millpond_core::{Durability, Error, Finding, HealthCheck, NamespaceStatus, Probing, Timestamp};
+use millpond_core::{Durability, Error, Finding, HealthCheck, NamespaceStatus, Probing, Store, Timestamp};
 use serde::Serialize;
 
 use crate::{Attempt, LockRequest, Pond};
@@ -83,19 +83,19 @@ impl Health {
 }
 
 /// Looks at everything; what fails is a finding, so this does not fail.
-pub(crate) async fn health(pond: &Pond, request: HealthRequest) -> Health {
-    let engine = pond.store().engine();
+pub(crate) async fn health(store: &Store, request: HealthRequest) -> Health {
+    let engine = store.engine();
     let info = engine.info();
-    let mut checks = vec![namespace(pond).await, read(pond).await];
+    let mut checks = vec![namespace(store).await, read(store).await];
     if !request.read_only {
-        let (write, written_at) = write(pond).await;
+        let (write, written_at) = write(store).await;
         checks.push(write);
         checks.extend(written_at.map(|(store, host)| clock(CLOCK, store, host)));
     }
     let probing = if request.read_only { Probing::ReadOnly } else { Probing::Writing };
     let survives = match engine.examine(probing).await {
         Ok(examined) => {
-            checks.extend(examined.clock.map(|server| clock(SERVER_CLOCK, server, pond.store().host().now())));
+            checks.extend(examined.clock.map(|server| clock(SERVER_CLOCK, server, store.host().now())));
             checks.extend(examined.checks);
             examined.durability
         }
@@ -109,8 +109,8 @@ pub(crate) async fn health(pond: &Pond, request: HealthRequest) -> Health {
     Health { engine: info.kind, location: info.location, survives, sentence: survives.sentence(), facts: info.facts, checks }
 }
 
-async fn namespace(pond: &Pond) -> HealthCheck {
-    match pond.store().info().await {
+async fn namespace(store: &Store) -> HealthCheck {
+    match store.info().await {
         Ok(info) => match info.status {
             NamespaceStatus::Open => {
                 HealthCheck::ok("namespace", format!("{} is open, at position {}", info.name, info.position))
@@ -128,12 +128,12 @@ async fn namespace(pond: &Pond) -> HealthCheck {
     }
 }
 
-async fn read(pond: &Pond) -> HealthCheck {
-    let host = pond.store().host();
+async fn read(store: &Store) -> HealthCheck {
+    let host = store.host();
     let mut times = Vec::with_capacity(READS);
     for _ in 0..READS {
         let begin = host.now();
-        if let Err(error) = pond.store().info().await {
+        if let Err(error) = store.info().await {
             return HealthCheck::problem("read", &error);
         }
         times.push(between(begin, host.now()));
@@ -149,11 +149,12 @@ async fn read(pond: &Pond) -> HealthCheck {
 }
 
 /// Takes and gives back a lease of its own: two durable commits. Also the store's and the host's time of the first.
-async fn write(pond: &Pond) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
-    let host = pond.store().host();
+async fn write(store: &Store) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
+    let host = store.host();
     let request = LockRequest::of(PROBE, PROBE_TTL).purpose("a health check tries whether the store may be written");
+    let locks = crate::Locks::new(store.clone());
     let begin = host.now();
-    let (taken, end) = (pond.locks().try_acquire(&request).await, host.now());
+    let (taken, end) = (locks.try_acquire(&request).await, host.now());
     let took = between(begin, end);
     let lease = match taken {
         Ok(Attempt::Acquired(lease)) => lease,
@@ -164,7 +165,7 @@ async fn write(pond: &Pond) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
         Err(error) => return (HealthCheck::problem("write", &error), None),
     };
     let acquired = lease.deadline.minus(lease.ttl);
-    if let Err(error) = pond.locks().release(&lease).await {
+    if let Err(error) = locks.release(&lease).await {
         return (HealthCheck::problem("write", &error), None);
     }
     let found = format!("a durable commit takes {took:.1?}");
@@ -239,12 +240,21 @@ pub(crate) fn too_weak(found: Durability, required: Durability) -> Error {
 }
 
 impl Pond {
-    /// How the store is: can it be reached, may it be written, how long that takes, what an acknowledgement survives.
+    /// How the main store is: can it be reached, may it be written, how long that takes, what an acknowledgement survives.
     ///
     /// What fails is a finding of the answer. Unless the request says otherwise, a lease of its own is taken and given
     /// back: two commits.
     pub async fn health(&self, request: HealthRequest) -> Health {
-        health(self, request).await
+        health(self.store(), request).await
+    }
+
+    /// The same of every store that this pond's domains live in, the main one first.
+    pub async fn health_of_all(&self, request: HealthRequest) -> Vec<Health> {
+        let mut all = Vec::with_capacity(self.stores().len());
+        for store in self.stores() {
+            all.push(health(store, request).await);
+        }
+        all
     }
 }
 

@@ -27,6 +27,7 @@ mod events;
 mod extra;
 mod flows;
 mod health;
+mod homes;
 #[cfg(feature = "journal")]
 mod journals;
 pub mod locks;
@@ -56,6 +57,7 @@ pub use flows::{
     FlowNode, FlowOrder, FlowPattern, FlowProblem, FlowProblems, FlowVersion, FlowWatch, Flows, RuntimeState, UNKNOWN_CATEGORY,
 };
 pub use health::{Health, HealthRequest};
+pub use homes::Domain;
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use metrics::{
     Execution, Feedback, FeedbackFilter, Measure, MetricSummary, Metrics, NamedCount, NamedDuration, NewFeedback, NewPattern,

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::homes::{Domain, Homes};
 use millpond_core::{Commit, Document, Outcome, Receipt, Records, Result, Selector, StartAt, Store, Subscription};
 
-/// One open namespace with its domains. Cheap to clone.
+/// One open namespace with its domains, in one store or in several. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pond {
-    store: Store,
+    homes: Homes,
     /// What saves remember, shared by all clones so that none has to read what another knows.
     checkpoint_heads: Arc<crate::checkpoints::Heads>,
 }
@@ -18,50 +19,81 @@ impl Pond {
     /// # Errors
     /// `Invalid` when the store was written by a newer version.
     pub async fn new(store: Store) -> Result<Self> {
-        store.declare(&crate::pond::collections()?).await?;
-        Ok(Self { store, checkpoint_heads: Arc::default() })
+        Self::of(Homes::one(store)).await
+    }
+
+    /// A pond over several stores: domains that were placed live there, everything else in the main one.
+    ///
+    /// What would span two stores, a commit, a fence, a look at events or a subscription, is refused.
+    ///
+    /// # Errors
+    /// As [`Pond::new`].
+    pub async fn over(main: Store, others: Vec<(Store, Vec<Domain>)>) -> Result<Self> {
+        Self::of(Homes::several(main, others)).await
+    }
+
+    async fn of(homes: Homes) -> Result<Self> {
+        let collections = collections()?;
+        for store in homes.all() {
+            store.declare(&collections).await?;
+        }
+        Ok(Self { homes, checkpoint_heads: Arc::default() })
     }
 
     /// The same pond for a caller without a runtime; see [`crate::blocking`].
     pub(crate) fn inline(&self) -> Self {
-        Self { store: self.store.inline(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
+        Self { homes: self.homes.inline(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
     }
 
     /// The same place for a caller that takes stale answers, see [`Store::stale`].
     #[must_use]
     pub fn stale(&self) -> Self {
-        Self { store: self.store.stale(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
+        Self { homes: self.homes.stale(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
     }
 
-    /// The store behind: raw commits, queries and feeds.
+    /// The main store: raw commits, queries and feeds.
     pub fn store(&self) -> &Store {
-        &self.store
+        self.homes.main()
+    }
+
+    /// The store that a domain lives in.
+    pub fn store_of(&self, domain: Domain) -> &Store {
+        self.homes.of(domain)
+    }
+
+    /// Every store, the main one first.
+    pub fn stores(&self) -> &[Store] {
+        self.homes.all()
+    }
+
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
     }
 
     /// Commits; a failed expectation is an error.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`Store::commit`]; `Unsupported` when it would span two stores.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt> {
-        self.store.commit(commit).await
+        self.homes.of_commits([&commit], [])?.commit(commit).await
     }
 
     /// Commits; a failed expectation is a value.
     ///
     /// # Errors
-    /// As [`Store::try_commit`].
+    /// As [`Store::try_commit`]; `Unsupported` when it would span two stores.
     pub async fn try_commit(&self, commit: Commit) -> Result<Outcome> {
-        self.store.try_commit(commit).await
+        self.homes.of_commits([&commit], [])?.try_commit(commit).await
     }
 
     /// Workflows: immutable versions of definitions, with their lineage.
     pub fn workflows(&self) -> crate::Workflows {
-        crate::Workflows::new(self.store.clone())
+        crate::Workflows::new(self.store_of(Domain::Workflows).clone())
     }
 
     /// Flows: visual definitions with optimistic concurrency, history and deployment.
     pub fn flows(&self) -> crate::Flows {
-        crate::Flows::new(self.store.clone())
+        crate::Flows::new(self.store_of(Domain::Flows).clone())
     }
 
     /// Documents of one's own.
@@ -69,22 +101,22 @@ impl Pond {
     /// # Errors
     /// As [`Store::declare`].
     pub async fn collection<T: Document>(&self) -> Result<Records<T>> {
-        self.store.collection().await
+        self.store().collection().await
     }
 
     /// Runs: executions of workflows, with a log that is sealed when they end.
     pub fn runs(&self) -> crate::Runs {
-        crate::Runs::new(self.store.clone())
+        crate::Runs::new(self.store_of(Domain::Runs).clone())
     }
 
     /// The locks.
     pub fn locks(&self) -> crate::Locks {
-        crate::Locks::new(self.store.clone())
+        crate::Locks::new(self.store_of(Domain::Locks).clone())
     }
 
     /// The sessions.
     pub fn sessions(&self) -> crate::Sessions {
-        crate::Sessions::new(self.store.clone())
+        crate::Sessions::new(self.store_of(Domain::Sessions).clone())
     }
 
     /// A unit of work: parts of several domains, committed at once or not at all.
@@ -94,27 +126,30 @@ impl Pond {
 
     /// Events: what happened, in streams.
     pub fn events(&self) -> crate::Events {
-        crate::Events::new(self.store.clone())
+        crate::Events::new(self.homes.clone())
     }
 
     /// Metrics, patterns and feedback.
     pub fn metrics(&self) -> crate::Metrics {
-        crate::Metrics::new(self.store.clone())
+        crate::Metrics::new(self.store_of(Domain::Metrics).clone())
     }
 
     /// Checkpoints: numbered states of sessions, workflows and runs.
     pub fn checkpoints(&self) -> crate::Checkpoints {
-        crate::Checkpoints::new(self.store.clone(), Arc::clone(&self.checkpoint_heads))
+        crate::Checkpoints::new(self.store_of(Domain::Checkpoints).clone(), Arc::clone(&self.checkpoint_heads))
     }
 
     /// The dead letters.
     pub fn dead_letters(&self) -> crate::DeadLetters {
-        crate::DeadLetters::new(self.store.clone())
+        crate::DeadLetters::new(self.store_of(Domain::DeadLetters).clone())
     }
 
     /// A live feed.
-    pub fn subscribe(&self, selector: Selector, start: StartAt) -> Subscription {
-        self.store.subscribe(selector, start)
+    ///
+    /// # Errors
+    /// `Unsupported` when it would span two stores.
+    pub fn subscribe(&self, selector: Selector, start: StartAt) -> Result<Subscription> {
+        Ok(self.homes.of_selector(&selector)?.subscribe(selector, start))
     }
 
     /// Finishes what is under way and lets go of the store's files.
@@ -122,22 +157,26 @@ impl Pond {
     /// # Errors
     /// What the engine fails with.
     pub async fn close(&self) -> Result<()> {
-        self.store.engine().close().await
+        for store in self.stores() {
+            store.engine().close().await?;
+        }
+        Ok(())
     }
 }
 
+/// Every domain's collections. One line a domain.
+pub(crate) static COLLECTIONS: &[(Domain, &[millpond_core::Collection])] = &[
+    (Domain::Locks, &[millpond_core::LEASES]),
+    (Domain::DeadLetters, &[crate::DeadLetter::COLLECTION, crate::DeadLetterJob::COLLECTION]),
+    (Domain::Sessions, &[crate::Session::COLLECTION, crate::SessionJobMapping::COLLECTION, crate::JobSessionMapping::COLLECTION]),
+    (Domain::Runs, &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION]),
+    (Domain::Checkpoints, &crate::checkpoints::COLLECTIONS),
+    (Domain::Metrics, &crate::metrics::COLLECTIONS),
+    (Domain::Workflows, &crate::workflows::COLLECTIONS),
+    (Domain::Flows, &crate::flows::COLLECTIONS),
+];
+
 /// Every domain's declarations. They are made when a pond is opened, so that raw commits can never get there first.
 pub(crate) fn collections() -> Result<Vec<millpond_core::CollectionSpec>> {
-    // One line a domain.
-    let declared: &[&[millpond_core::Collection]] = &[
-        &[millpond_core::LEASES],
-        &[crate::DeadLetter::COLLECTION, crate::DeadLetterJob::COLLECTION],
-        &[crate::Session::COLLECTION, crate::SessionJobMapping::COLLECTION, crate::JobSessionMapping::COLLECTION],
-        &[crate::Run::COLLECTION, crate::RunKey::COLLECTION, crate::RunConfig::COLLECTION],
-        &crate::checkpoints::COLLECTIONS,
-        &crate::metrics::COLLECTIONS,
-        &crate::workflows::COLLECTIONS,
-        &crate::flows::COLLECTIONS,
-    ];
-    declared.iter().copied().flatten().map(millpond_core::Collection::spec).collect()
+    COLLECTIONS.iter().flat_map(|(_, collections)| *collections).map(millpond_core::Collection::spec).collect()
 }

@@ -59,7 +59,7 @@ async fn follow() {
         Ok(cursor) => StartAt::After(cursor.parse::<Cursor>().expect("a cursor")),
         Err(_) => StartAt::Oldest,
     };
-    let mut feed = pond.subscribe(Selector::types("tick"), start);
+    let mut feed = pond.subscribe(Selector::types("tick"), start).expect("one store");
     while let Some(delivery) = feed.next().await {
         let delivery = delivery.expect("a delivery");
         if let Delivery::Change(Change::Event(event), cursor) = &delivery {

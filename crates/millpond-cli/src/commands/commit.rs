@@ -48,11 +48,12 @@ pub struct OutcomeArgs {
 pub async fn outcome(ctx: &Context, args: OutcomeArgs) -> Result<Exit> {
     let id = CommitId::parse(&args.id)?;
     let pond = ctx.existing().await?;
-    let receipt = pond
-        .store()
-        .outcome(id)
-        .await?
-        .ok_or_else(|| Error::not_found(format!("commit {id} was not applied, or its receipt is no longer kept")))?;
+    let mut receipt = None;
+    for store in pond.stores() {
+        receipt = store.outcome(id).await?.or(receipt);
+    }
+    let receipt =
+        receipt.ok_or_else(|| Error::not_found(format!("commit {id} was not applied, or its receipt is no longer kept")))?;
     ctx.out.item(&value(&receipt)?)?;
     Ok(Exit::Ok)
 }

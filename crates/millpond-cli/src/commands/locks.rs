@@ -115,7 +115,8 @@ pub async fn run(ctx: &Context, command: LocksCommand) -> Result<Exit> {
         LocksCommand::Acquire(args) => {
             let mut request = LockRequest::of(&args.name, args.ttl).wait(args.wait).holder(args.holder);
             request.purpose = args.purpose;
-            let locks = Locks::with_processes(pond.store().clone(), Arc::new(Outlived(ProcFiles::default())));
+            let locks =
+                Locks::with_processes(pond.store_of(millpond::Domain::Locks).clone(), Arc::new(Outlived(ProcFiles::default())));
             let lease = locks.acquire(&request).await?;
             ctx.out.say(format_args!("{} is yours with token {}", lease.name, lease.token), &value(&lease)?)?;
         }

@@ -179,7 +179,7 @@ pub async fn watch(ctx: &Context, selector: Selector, span: WatchSpan) -> Result
         None if span.now => StartAt::Now,
         None => StartAt::Oldest,
     };
-    let mut feed = pond.subscribe(selector, start);
+    let mut feed = pond.subscribe(selector, start)?;
     let mut left = span.limit.unwrap_or(u64::MAX);
     while left > 0 {
         let delivery = if span.once { feed.try_next().await } else { feed.next().await.transpose() };

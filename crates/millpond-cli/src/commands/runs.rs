@@ -351,12 +351,12 @@ pub async fn run(ctx: &Context, command: RunsCommand) -> Result<Exit> {
             ctx.out.found(&COLUMNS, &page)?;
         }
         RunsCommand::Log { run, limit, after } => {
-            let after = after.as_ref().map(|c| pond.store().resume(c)).transpose()?;
+            let after = after.as_ref().map(|c| pond.store_of(millpond::Domain::Runs).resume(c)).transpose()?;
             let page = runs.log(&run, after, limit).await?;
             if page.items.is_empty() && page.damaged.is_empty() {
                 require_run(&pond, &run).await?;
             }
-            let next = page.next.map(|p| pond.store().cursor(p).to_string());
+            let next = page.next.map(|p| pond.store_of(millpond::Domain::Runs).cursor(p).to_string());
             ctx.out.page(&LOG, &values(&page.items)?, next, &page.damaged)?;
         }
         RunsCommand::Delete { run } => {
@@ -423,7 +423,7 @@ async fn step(ctx: &Context, pond: &Pond, args: StepArgs) -> Result<()> {
 /// that ends it is always the last.
 async fn follow(ctx: &Context, pond: &Pond, run: &str) -> Result<()> {
     let stream = StreamName::new(millpond::Runs::stream(run))?;
-    let mut feed = pond.subscribe(Selector::stream(stream), StartAt::Oldest);
+    let mut feed = pond.subscribe(Selector::stream(stream), StartAt::Oldest)?;
     while let Some(delivery) = feed.next().await.transpose()? {
         let millpond::Delivery::Change(millpond::Change::Event(event), cursor) = delivery else { continue };
         let mut item = value(&event)?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, ErrorKind, FeedPage, FeedRequest, Host, LocalEngine,
-    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Purged, Read, Receipt, Result, Timestamp,
+    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage, FeedRequest, Host,
+    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt,
+    Result, Timestamp,
 };
 
 use super::INJECTED;
@@ -126,6 +127,10 @@ impl RetryingEngine {
 impl Engine for RetryingEngine {
     fn info(&self) -> EngineInfo {
         self.inner.info()
+    }
+
+    async fn examine(&self, probing: Probing) -> Result<Examination> {
+        self.inner.examine(probing).await
     }
 
     fn host(&self) -> Arc<dyn Host> {

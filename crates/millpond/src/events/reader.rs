@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use millpond_core::{Damaged, Direction, Event, EventFilter, EventQuery, Position, Result, Store};
+use millpond_core::{Damaged, Direction, Error, Event, EventFilter, EventQuery, Position, Result, Store};
 
 /// Events in the first page.
 const FIRST_PAGE: usize = 32;
@@ -17,7 +17,8 @@ const GROWTH: usize = 8;
 /// Events of a filter, one after the other. See [`crate::Events::query`].
 #[derive(Debug)]
 pub struct EventReader {
-    store: Store,
+    /// Or why there is none to read.
+    store: Result<Store>,
     query: EventQuery,
     page: usize,
     left: Option<usize>,
@@ -27,7 +28,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    pub(super) fn new(store: Store, filter: EventFilter) -> Self {
+    pub(super) fn new(store: Result<Store>, filter: EventFilter) -> Self {
         Self {
             store,
             query: EventQuery::new(filter),
@@ -102,7 +103,8 @@ impl EventReader {
             self.done = true;
             return Ok(());
         }
-        let page = self.store.events(self.query.clone().limit(limit)).await?;
+        let store = self.store.as_ref().map_err(Error::duplicate)?;
+        let page = store.events(self.query.clone().limit(limit)).await?;
         // Nothing below awaits: either the whole page is taken, or none of it.
         self.left = self.left.map(|left| left.saturating_sub(page.items.len()));
         self.query.after = page.next;

@@ -30,6 +30,7 @@ use parts::Part;
 
 use crate::Pond;
 use crate::checkpoints::{Follows, Origin, Turn, outdated};
+use crate::homes::Domain;
 use crate::metrics::is_counted;
 
 /// How often a unit is put together again because somebody else saved a checkpoint in between.
@@ -161,7 +162,7 @@ impl Unit {
     ///
     /// # Errors
     /// The first part that could not be made; `Conflict` or `Fenced` when an expectation does not hold. Nothing was
-    /// applied then.
+    /// applied then. `Unsupported` when its parts live in two stores; the error names them.
     pub async fn commit(self) -> Result<Receipt> {
         self.run().await.map_err(|e| e.during("unit.commit"))
     }
@@ -170,8 +171,9 @@ impl Unit {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        let store = self.home()?;
         if let Some(id) = self.id
-            && let Some(mut receipt) = self.pond.store().outcome(id).await?
+            && let Some(mut receipt) = store.outcome(id).await?
         {
             receipt.replayed = true;
             return Ok(receipt);
@@ -179,7 +181,7 @@ impl Unit {
         let mut turn: Option<(String, Turn)> = None;
         for _ in 0..TRIES {
             let Assembled { commit, saves, facts } = self.assemble().await?;
-            let error = match self.pond.store().commit(commit).await {
+            let error = match store.commit(commit).await {
                 Ok(receipt) => {
                     for (scope, version) in saves {
                         self.pond.checkpoints().saw(&scope, version);
@@ -207,6 +209,17 @@ impl Unit {
         }
         Err(Error::conflict(format!("others saved checkpoints of the same scope first, {TRIES} times"))
             .with_next("let one worker save into a scope, under a lock if there are several"))
+    }
+
+    /// The one store of all its parts.
+    fn home(&self) -> Result<millpond_core::Store> {
+        let commits = self.parts.iter().filter_map(|part| if let Part::Ready(commit) = part { Some(commit) } else { None });
+        let domains = self.parts.iter().filter_map(|part| match part {
+            Part::Ready(_) => None,
+            Part::Checkpoint(..) => Some(Domain::Checkpoints),
+            Part::Execution(_) => Some(Domain::Metrics),
+        });
+        self.pond.homes().of_commits(commits, domains).cloned()
     }
 
     async fn assemble(&self) -> Result<Assembled> {
