@@ -7,7 +7,8 @@ use crate::output::Format;
 
 /// Millpond keeps a workflow engine's state: records, events, runs, checkpoints, locks.
 ///
-/// With no configuration the store is the folder ./millpond-data.
+/// With no configuration the store is the folder ./millpond-data. A flag counts before the environment, the environment
+/// before ./millpond.yaml.
 /// Data goes to stdout, everything else to stderr.
 #[derive(Debug, Parser)]
 #[command(name = "millpond", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -20,9 +21,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Where the store is if nothing else is said.
-pub const DEFAULT_STORE: &str = "./millpond-data";
-
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unhealthy, 11 locked.
 Start with: millpond demo";
@@ -31,25 +29,26 @@ Start with: millpond demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The store: a folder, sqlite:FILE, memory: or postgres://USER@HOST/DATABASE
-    #[arg(long, global = true, env = "MILLPOND_STORE", hide_env_values = true, default_value = DEFAULT_STORE, value_name = "URL")]
-    pub store: String,
-    /// The namespace inside the store
-    #[arg(
-        long,
-        global = true,
-        env = "MILLPOND_NAMESPACE",
-        hide_env_values = true,
-        default_value = "default",
-        value_name = "NAME"
-    )]
-    pub namespace: String,
+    /// The store: a folder, sqlite:FILE, memory:, file:DIR, postgres://USER@HOST/DATABASE, s3://BUCKET/PREFIX,
+    /// minio://HOST:PORT/BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX [env: MILLPOND_STORE=] [default:
+    /// ./millpond-data]
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
+    /// The configuration file [env: MILLPOND_CONFIG=] [default: ./millpond.yaml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+    /// Take the store from DATABASE_URL, NATS_URL, REDIS_URL or AWS_S3_BUCKET
+    #[arg(long, global = true)]
+    pub discover: bool,
+    /// The namespace inside the store [env: MILLPOND_NAMESPACE=] [default: default]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Refuse a store that keeps less: memory, process-crash, power-loss or replicated
-    #[arg(long, global = true, env = "MILLPOND_REQUIRE", hide_env_values = true, value_name = "CLASS")]
-    pub require: Option<millpond::Durability>,
+    /// Refuse a store that keeps less: memory, process-crash, power-loss or replicated [env: MILLPOND_REQUIRE=]
+    #[arg(long, global = true, value_name = "CLASS")]
+    pub require: Option<String>,
     /// Do not ask before something is destroyed
     #[arg(long, global = true)]
     pub yes: bool,
@@ -107,6 +106,9 @@ pub enum Command {
     Store(c::store::StoreCommand),
     /// Look at the store's health: can it be written, how long that takes, what an acknowledgement survives
     Doctor(c::doctor::DoctorArgs),
+    /// The configuration: what counts, who said it, whether it can be used
+    #[command(subcommand)]
+    Config(c::config::ConfigCommand),
     /// Print a completion script for a shell
     Completions(c::completions::CompletionsArgs),
 }

@@ -1,50 +1,61 @@
 //! What every command needs: the place, the namespace, the output.
 
-use millpond::{Durability, Error, Namespace, OpenOptions, Pond, Result};
+use millpond::{
+    Config, DEFAULT_STORE, Durability, Error, Namespace, OpenOptions, Origin, Pond, Result, Sources, without_password,
+};
 
-use crate::args::{DEFAULT_STORE, Global};
+use crate::args::Global;
 use crate::output::Out;
 
 /// The global flags, and what follows from them.
 #[derive(Debug)]
 pub struct Context {
-    global: Global,
+    yes: bool,
+    config: Config,
     /// Where data goes.
     pub out: Out,
 }
 
 impl Context {
-    /// From the global flags.
-    pub fn new(global: Global) -> Self {
-        let out = Out::new(global.output);
-        Self { global, out }
+    /// From the global flags, the environment and the configuration file.
+    ///
+    /// # Errors
+    /// As [`Sources::resolve`].
+    pub fn new(global: Global) -> Result<Self> {
+        let Global { store, config, discover, namespace, output, require, yes } = global;
+        let config = Sources { store, namespace, require, file: config, discover, ..Sources::of_process() }.resolve()?;
+        if let Origin::Discovered(variable) = config.store_origin() {
+            crate::report::note(format_args!("the store is {} (from {variable})", without_password(config.store())));
+        }
+        Ok(Self { yes, config, out: Out::new(output) })
     }
 
-    /// The store's place, as given.
+    /// What was said, by whom.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The main store's place, as given.
     pub fn place(&self) -> &str {
-        &self.global.store
+        self.config.store()
     }
 
     /// The global flags that another command needs to find the same namespace; empty for the usual one.
     pub fn flags(&self) -> String {
         let mut flags = String::new();
-        if self.global.store != DEFAULT_STORE {
-            flags.push_str(&format!(" --store {}", shell_word(&without_password(&self.global.store))));
+        // What a file says it says to the next command too.
+        if matches!(self.config.store_origin(), Origin::Flag(_) | Origin::Environment(_)) && self.place() != DEFAULT_STORE {
+            flags.push_str(&format!(" --store {}", shell_word(&without_password(self.place()))));
         }
-        if self.global.namespace != Namespace::DEFAULT {
-            flags.push_str(&format!(" --namespace {}", self.global.namespace));
+        if self.config.namespace().as_str() != Namespace::DEFAULT {
+            flags.push_str(&format!(" --namespace {}", self.config.namespace()));
         }
         flags
     }
 
-    /// The namespace's name, as given.
-    pub fn namespace(&self) -> Result<Namespace> {
-        Namespace::new(self.global.namespace.as_str())
-    }
-
     /// Whether `--yes` was said.
     pub fn yes(&self) -> bool {
-        self.global.yes
+        self.yes
     }
 
     /// Asks before something is destroyed, unless `--yes` was said.
@@ -56,17 +67,13 @@ impl Context {
     }
 
     /// Options for opening the place; a store that is not there is made only if asked.
-    pub fn options(&self, create: bool) -> Result<OpenOptions> {
-        let options = OpenOptions::new().namespace(self.namespace()?).create(create);
-        Ok(match self.global.require {
-            Some(durability) => options.require(durability),
-            None => options,
-        })
+    pub fn options(&self, create: bool) -> OpenOptions {
+        OpenOptions::new().create(create)
     }
 
     /// What acknowledged commits have to survive, if that was said.
     pub fn required(&self) -> Option<Durability> {
-        self.global.require
+        self.config.require()
     }
 
     /// Opens a store that has to be there already, also one that keeps less than is required: to say so.
@@ -74,8 +81,8 @@ impl Context {
     /// # Errors
     /// As [`Context::existing`].
     pub async fn whatever_it_keeps(&self) -> Result<Pond> {
-        let options = OpenOptions::new().namespace(self.namespace()?).create(false);
-        options.open(self.place()).await.map_err(|e| self.explain(e))
+        let options = self.options(false).require(Durability::Memory);
+        options.open_config(&self.config).await.map_err(|e| self.explain(e))
     }
 
     /// Opens a store that has to be there already: for every command that only reads.
@@ -83,7 +90,7 @@ impl Context {
     /// # Errors
     /// `NotFound` when there is no store at the place.
     pub async fn existing(&self) -> Result<Pond> {
-        self.options(false)?.open(self.place()).await.map_err(|e| self.explain(e))
+        self.options(false).open_config(&self.config).await.map_err(|e| self.explain(e))
     }
 
     /// Opens the store, and makes it if need be: for commands that write something new.
@@ -91,7 +98,7 @@ impl Context {
     /// # Errors
     /// As [`millpond::open`].
     pub async fn open(&self) -> Result<Pond> {
-        self.options(true)?.open(self.place()).await
+        self.options(true).open_config(&self.config).await
     }
 
     /// Says what to do about a store that is not there.
@@ -103,37 +110,10 @@ impl Context {
     }
 }
 
-/// A place as it may be shown: what stands in a password's place has to be typed again.
-fn without_password(place: &str) -> String {
-    let (address, query) = place.split_once('?').map_or((place, None), |(a, q)| (a, Some(q)));
-    let address = match address.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
-        Some((scheme, (user, host))) if user.contains(':') => {
-            format!("{scheme}://{}:PASSWORD@{host}", user.split(':').next().unwrap_or_default())
-        }
-        _ => address.to_owned(),
-    };
-    let hide = |pair: &str| if pair.starts_with("password=") { "password=PASSWORD".to_owned() } else { pair.to_owned() };
-    let query = query.map(|q| q.split('&').map(hide).collect::<Vec<_>>().join("&"));
-    query.map_or(address.clone(), |query| format!("{address}?{query}"))
-}
-
 /// A word as a shell takes it.
 fn shell_word(text: &str) -> String {
     if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=@".contains(&b)) {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_password;
-
-    #[test]
-    fn a_password_is_not_shown() {
-        assert_eq!(without_password("./folder"), "./folder");
-        assert_eq!(without_password("postgres://u@h/d"), "postgres://u@h/d");
-        assert_eq!(without_password("postgres://u:s3:c@ret@h/d?pool=4"), "postgres://u:PASSWORD@h/d?pool=4");
-        assert_eq!(without_password("postgres://h/d?pool=4&password=s3cret"), "postgres://h/d?pool=4&password=PASSWORD");
-    }
 }

@@ -21,6 +21,7 @@ mod bridge;
 pub mod blocking;
 mod checkpoints;
 mod conditions;
+mod config;
 pub mod dead_letters;
 mod diff;
 mod events;
@@ -45,6 +46,7 @@ pub use checkpoints::{
     CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope,
     Checkpoints, NewCheckpoint, Payload, PayloadKind, Scope,
 };
+pub use config::{Config, ConfigLine, DEFAULT_STORE, FILE_NAME, Origin, Sources, without_password};
 pub use dead_letters::DEFAULT_CAPACITY as DEAD_LETTER_CAPACITY;
 pub use dead_letters::{
     Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,

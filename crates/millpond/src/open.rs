@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millpond_core::{Durability, Engine, Error, ErrorKind, Front, Host, Namespace, QueueLimits, Result, Store, SystemHost};
 
-use crate::Pond;
+use crate::{Config, Pond};
 
 /// How to open a place.
 #[derive(Debug, Clone)]
@@ -91,6 +91,36 @@ impl OpenOptions {
         self.open_engine(engine).await
     }
 
+    /// Opens every place of a configuration. Domains that resolve to one place share its engine. The configuration's
+    /// namespace counts, and what it requires unless these options require something.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`], for any of the places.
+    pub async fn open_config(mut self, config: &Config) -> Result<Pond> {
+        self.namespace = config.namespace().clone();
+        self.require = self.require.or(config.require());
+        let places = config.others()?;
+        let main = self.store_of(config.store()).await?;
+        let mut others = Vec::with_capacity(places.len());
+        for (url, domains) in places {
+            others.push((self.store_of(&url).await?, domains));
+        }
+        Pond::over(main, others).await
+    }
+
+    async fn store_of(&self, url: &str) -> Result<Store> {
+        let engine = self.engine(url).await?;
+        self.clone().store(engine).await
+    }
+
+    async fn store(self, engine: Arc<dyn Engine>) -> Result<Store> {
+        let found = engine.info().durability;
+        if let Some(required) = self.require.filter(|required| found < *required) {
+            return Err(crate::health::too_weak(found, required));
+        }
+        Store::open(Arc::new(Front::with_limits(engine, self.queue)), self.namespace).await
+    }
+
     /// Makes the tables of a place, those of every domain included, or brings them to this program's format. Where the
     /// backend has roles, one without the right to change tables can use the place afterwards. Safe to run while
     /// programs use it, and to run again.
@@ -111,12 +141,7 @@ impl OpenOptions {
     /// # Errors
     /// `NotFound` when the namespace does not exist.
     pub async fn open_engine(self, engine: Arc<dyn Engine>) -> Result<Pond> {
-        let found = engine.info().durability;
-        if let Some(required) = self.require.filter(|required| found < *required) {
-            return Err(crate::health::too_weak(found, required));
-        }
-        let front = Arc::new(Front::with_limits(engine, self.queue));
-        Pond::new(Store::open(front, self.namespace).await?).await
+        Pond::new(self.store(engine).await?).await
     }
 
     /// The engine of a place, without opening a namespace.
@@ -181,7 +206,7 @@ impl std::fmt::Debug for Place {
 }
 
 /// The store's file inside a folder.
-const FOLDER_FILE: &str = "millpond.db";
+pub(crate) const FOLDER_FILE: &str = "millpond.db";
 
 impl Place {
     fn parse(url: &str) -> Result<Self> {

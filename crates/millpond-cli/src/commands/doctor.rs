@@ -1,7 +1,7 @@
 //! `millpond doctor`: how the store is, before something goes wrong with it.
 
 use clap::Args;
-use millpond::{Finding, HealthRequest, Result};
+use millpond::{Finding, Health, HealthRequest, Result};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -25,18 +25,25 @@ pub async fn run(ctx: &Context, args: DoctorArgs) -> Result<Exit> {
     if let Some(durability) = ctx.required() {
         request = request.require(durability);
     }
-    let health = pond.health(request).await;
-    if ctx.out.is_table() {
-        let columns = [
-            Column::new("check", "/name"),
-            Column::new("finding", "/finding"),
-            Column::new("found", "/found"),
-            Column::new("next", "/next"),
-        ];
-        ctx.out.list(&columns, &values(&health.checks)?)?;
-        crate::output::write(&format!("\n{} at {}: {}\n", health.engine, health.location, health.sentence))?;
-    } else {
-        ctx.out.item(&value(&health)?)?;
+    let all = pond.health_of_all(request).await;
+    for health in &all {
+        if ctx.out.is_table() {
+            show(ctx, health)?;
+        } else {
+            ctx.out.item(&value(health)?)?;
+        }
     }
-    Ok(if health.worst() == Finding::Problem { Exit::Unhealthy } else { Exit::Ok })
+    let unhealthy = all.iter().any(|health| health.worst() == Finding::Problem);
+    Ok(if unhealthy { Exit::Unhealthy } else { Exit::Ok })
+}
+
+fn show(ctx: &Context, health: &Health) -> Result<()> {
+    let columns = [
+        Column::new("check", "/name"),
+        Column::new("finding", "/finding"),
+        Column::new("found", "/found"),
+        Column::new("next", "/next"),
+    ];
+    ctx.out.list(&columns, &values(&health.checks)?)?;
+    crate::output::write(&format!("\n{} at {}: {}\n", health.engine, health.location, health.sentence))
 }

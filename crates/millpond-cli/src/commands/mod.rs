@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod commit;
 pub mod completions;
+pub mod config;
 pub mod dead_letters;
 pub mod doctor;
 pub mod events;
@@ -28,7 +29,11 @@ use crate::exit::Exit;
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> Result<Exit> {
-    let ctx = Context::new(cli.global);
+    // A configuration that cannot be read is no reason to print no script.
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
+    let ctx = Context::new(cli.global)?;
     match cli.command {
         Command::Demo(args) => crate::demo::run(&ctx, args).await,
         Command::Workflows(command) => workflows::run(&ctx, command).await,
@@ -48,6 +53,7 @@ pub async fn run(cli: Cli) -> Result<Exit> {
         Command::Namespaces(command) => namespaces::run(&ctx, command).await,
         Command::Store(command) => store::run(&ctx, command).await,
         Command::Doctor(args) => doctor::run(&ctx, args).await,
+        Command::Config(command) => config::run(&ctx, command).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -72,7 +72,7 @@ pub async fn run(ctx: &Context, command: NamespacesCommand) -> Result<Exit> {
 }
 
 async fn engine(ctx: &Context, create: bool) -> Result<Arc<dyn Engine>> {
-    ctx.options(create)?.engine(ctx.place()).await.map_err(|e| ctx.explain(e))
+    ctx.options(create).engine(ctx.place()).await.map_err(|e| ctx.explain(e))
 }
 
 async fn set_status(ctx: &Context, name: &str, status: NamespaceStatus) -> Result<NamespaceInfo> {

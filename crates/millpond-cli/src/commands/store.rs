@@ -10,6 +10,7 @@ use super::input;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Column, counted, value, values};
+use crate::report;
 
 const DECLARATION: &str = r#"The declaration as JSON; @FILE reads a file, - stdin. For example:
 
@@ -56,7 +57,10 @@ pub enum StoreCommand {
 /// Runs one.
 pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
     if matches!(command, StoreCommand::Migrate) {
-        ctx.options(true)?.migrate(ctx.place()).await?;
+        ctx.options(true).migrate(ctx.place()).await?;
+        for (place, _) in ctx.config().others()? {
+            ctx.options(true).migrate(&place).await?;
+        }
         ctx.out.say("the tables are up to date", &json!({ "migrated": true }))?;
         return Ok(Exit::Ok);
     }
@@ -64,6 +68,9 @@ pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
         StoreCommand::Declare { .. } => ctx.open().await?,
         _ => ctx.existing().await?,
     };
+    if pond.stores().len() > 1 {
+        report::note("this is the main store; name another one with --store");
+    }
     let store = pond.store();
     match command {
         // Answered above, without opening a namespace.

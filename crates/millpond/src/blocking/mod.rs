@@ -42,6 +42,16 @@ pub fn open_with(options: crate::OpenOptions, url: &str) -> Result<Pond> {
     Ok(Pond { pond, bridge })
 }
 
+/// Opens every place of a configuration. See [`crate::Config::open`].
+///
+/// # Errors
+/// As [`crate::Config::open`]; `Invalid` when called inside an async runtime.
+pub fn open_config(config: &crate::Config) -> Result<Pond> {
+    let bridge = Bridge::new()?;
+    let pond = bridge.run(config.open())?.inline();
+    Ok(Pond { pond, bridge })
+}
+
 /// One open namespace with its domains, for synchronous callers.
 #[derive(Debug, Clone)]
 pub struct Pond {

@@ -1,0 +1,202 @@
+//! Where a pond keeps its data, who said so, and how it is opened.
+//!
+//! ```text
+//!   flag ─► environment ─► file ─► default        the first that says something counts
+//! ```
+//!
+//! A place that a flag or a variable names is the place of everything: the file's `domains` then play no part.
+
+mod file;
+mod secret;
+mod sources;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use millpond_core::{Durability, Error, Namespace, Result};
+use serde::Serialize;
+
+use crate::{Domain, OpenOptions, Pond};
+
+pub use secret::without_password;
+pub use sources::{DEFAULT_STORE, FILE_NAME, Sources};
+
+/// Who said a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of the program.
+    Flag(&'static str),
+    /// A variable of the environment.
+    Environment(&'static str),
+    /// A line of a file.
+    File {
+        /// The file.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// A usual variable that was looked for because that was asked for.
+    Discovered(&'static str),
+    /// Nobody.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File { name, line } => write!(f, "{name}:{line}"),
+            Self::Discovered(name) => write!(f, "discovered in {name}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value, and who said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting<T> {
+    value: T,
+    origin: Origin,
+}
+
+/// One line of a configuration, for people. No secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConfigLine {
+    /// What, such as `store` or `domains.runs`.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Who said it.
+    pub origin: String,
+}
+
+/// Where a pond keeps its data. Holds passwords, and never shows them.
+#[derive(Clone)]
+pub struct Config {
+    store: Setting<String>,
+    namespace: Setting<Namespace>,
+    require: Option<Setting<Durability>>,
+    domains: BTreeMap<Domain, Setting<String>>,
+    file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lines()).finish()
+    }
+}
+
+impl Config {
+    /// Reads a file, and the process's environment for what it refers to. Flags and `MILLPOND_…` play no part.
+    ///
+    /// # Errors
+    /// `NotFound` without the file; `Invalid` with the line of what cannot be understood.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let mut sources = Sources::of_process();
+        sources.environment.retain(|name, _| !name.starts_with("MILLPOND_"));
+        sources.file = Some(path.as_ref().to_owned());
+        sources.resolve()
+    }
+
+    /// The main store's URL, with its password.
+    pub fn store(&self) -> &str {
+        &self.store.value
+    }
+
+    /// Who said which store.
+    pub fn store_origin(&self) -> &Origin {
+        &self.store.origin
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace.value
+    }
+
+    /// What acknowledged commits have to survive, if that was said.
+    pub fn require(&self) -> Option<Durability> {
+        self.require.as_ref().map(|setting| setting.value)
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Every value and who said it, without secrets.
+    pub fn lines(&self) -> Vec<ConfigLine> {
+        let line = |key: String, value: String, origin: &Origin| ConfigLine { key, value, origin: origin.to_string() };
+        let mut lines = vec![
+            line("store".to_owned(), without_password(&self.store.value), &self.store.origin),
+            line("namespace".to_owned(), self.namespace.value.to_string(), &self.namespace.origin),
+        ];
+        lines.extend(self.require.as_ref().map(|r| line("require".to_owned(), r.value.to_string(), &r.origin)));
+        for (domain, place) in &self.domains {
+            lines.push(line(format!("domains.{domain}"), without_password(&place.value), &place.origin));
+        }
+        lines
+    }
+
+    /// The places other than the main store, each with the domains that live there.
+    ///
+    /// # Errors
+    /// `Invalid` when one place is given with different options.
+    pub fn others(&self) -> Result<Vec<(String, Vec<Domain>)>> {
+        let mut places = vec![(self.store.value.clone(), Vec::new())];
+        for (domain, setting) in &self.domains {
+            let (place, options) = identity(&setting.value);
+            let found = places.iter_mut().find(|(url, _)| identity(url).0 == place);
+            match found {
+                Some((url, _)) if identity(url).1 != options => {
+                    let shown = without_password(&setting.value);
+                    return Err(Error::invalid(format!("{}: {shown} is named elsewhere with other options", setting.origin))
+                        .with_next("give one place the same options everywhere"));
+                }
+                Some((_, domains)) => domains.push(*domain),
+                None => places.push((setting.value.clone(), vec![*domain])),
+            }
+        }
+        // What resolves to the main store needs no place of its own.
+        Ok(places.split_off(1))
+    }
+
+    /// Opens everything.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open_config`].
+    pub async fn open(&self) -> Result<Pond> {
+        OpenOptions::new().open_config(self).await
+    }
+}
+
+/// What makes two URLs one place, and the options beside it.
+fn identity(url: &str) -> (String, &str) {
+    let absolute = |path: &str| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        std::fs::canonicalize(&path).unwrap_or(path).display().to_string()
+    };
+    let (place, options) = url.split_once('?').unwrap_or((url, ""));
+    let path = |rest: &str| absolute(rest.strip_prefix("//").unwrap_or(rest));
+    let place = match place.split_once(':') {
+        Some((scheme @ ("sqlite" | "file" | "object-file"), rest)) => format!("{scheme}:{}", path(rest)),
+        Some((scheme, _)) if scheme.len() > 1 => place.trim_end_matches('/').to_owned(),
+        _ => format!("sqlite:{}", absolute(&Path::new(place).join(crate::open::FOLDER_FILE).to_string_lossy())),
+    };
+    (place, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_has_one_name() {
+        let same = |a, b| identity(a).0 == identity(b).0;
+        assert!(same("./x", "x") && same("x", "sqlite:x/millpond.db") && same("sqlite:a.db", "sqlite:./a.db"));
+        assert!(same("postgres://u@h/d?pool=4", "postgres://u@h/d/"));
+        assert!(!same("sqlite:a", "file:a") && !same("postgres://u@h/d", "postgres://u@h/e"));
+    }
+}

@@ -1,0 +1,214 @@
+//! Configuration: order, mistakes, secrets, and stores of several places.
+
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use millpond::{Commit, Config, Domain, ErrorKind, EventFilter, LockRequest, NewEvent, NewRun, Selector, Sources, StartAt};
+
+fn sources(folder: &Path, file: &str, environment: &[(&str, &str)]) -> Sources {
+    std::fs::write(folder.join("millpond.yaml"), file).unwrap();
+    let environment: BTreeMap<_, _> = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    Sources { environment, folder: folder.to_owned(), ..Sources::default() }
+}
+
+fn read(file: &str, environment: &[(&str, &str)]) -> millpond::Result<Config> {
+    let folder = tempfile::tempdir().unwrap();
+    sources(folder.path(), file, environment).resolve()
+}
+
+/// `key=value (origin)` of every line.
+fn shown(config: &Config) -> Vec<String> {
+    config.lines().iter().map(|l| format!("{}={} ({})", l.key, l.value, l.origin)).collect()
+}
+
+#[test]
+fn a_flag_counts_before_the_environment_and_that_before_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "namespace: a\nstore: sqlite:file.db\ndomains:\n  runs: sqlite:runs.db\n";
+    let environment = [("MILLPOND_STORE", "sqlite:env.db"), ("MILLPOND_NAMESPACE", "b")];
+    let flagged = Sources { store: Some("sqlite:flag.db".to_owned()), ..sources(folder.path(), file, &environment) };
+    let config = flagged.resolve().unwrap();
+    assert_eq!(shown(&config), ["store=sqlite:flag.db (flag --store)", "namespace=b (environment MILLPOND_NAMESPACE)"]);
+    let config = sources(folder.path(), file, &environment).resolve().unwrap();
+    assert_eq!(config.store(), "sqlite:env.db");
+    assert!(config.others().unwrap().is_empty(), "a place that a variable names is the place of everything");
+    let config = sources(folder.path(), file, &[]).resolve().unwrap();
+    assert_eq!(
+        shown(&config),
+        [
+            "store=sqlite:file.db (millpond.yaml:2)",
+            "namespace=a (millpond.yaml:1)",
+            "domains.runs=sqlite:runs.db (millpond.yaml:4)"
+        ]
+    );
+    let config = sources(folder.path(), "", &[]).resolve().unwrap();
+    assert_eq!(shown(&config), ["store=./millpond-data (default)", "namespace=default (default)"]);
+}
+
+#[test]
+fn a_file_that_is_named_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |file: &str| Sources { file: Some(folder.path().join(file)), ..Sources::default() }.resolve();
+    assert_eq!(named("none.yaml").unwrap_err().kind(), ErrorKind::NotFound);
+    std::fs::write(folder.path().join("m.yaml"), "store: sqlite:x.db\n").unwrap();
+    assert_eq!(named("m.yaml").unwrap().store(), "sqlite:x.db");
+    let variable = BTreeMap::from([("MILLPOND_CONFIG".to_owned(), folder.path().join("m.yaml").display().to_string())]);
+    assert_eq!(Sources { environment: variable, ..Sources::default() }.resolve().unwrap().store(), "sqlite:x.db");
+}
+
+#[test]
+fn mistakes_have_a_line_and_a_word_of_advice() {
+    for (file, message, next) in [
+        ("stor: x\n", "millpond.yaml:1: unknown key \"stor\"", "did you mean store?"),
+        ("store: memory:\ndomains:\n  runns: memory:\n", "millpond.yaml:3: unknown key \"runns\"", "did you mean runs?"),
+        ("store:\n  typ: file\n", "millpond.yaml:2: unknown key \"typ\"", "did you mean type?"),
+        ("zzzzzzzz: 1\n", "millpond.yaml:1: unknown key", "known are namespace"),
+        ("store:\n  type: floppy\n  path: a\n", "millpond.yaml:1: there is no type \"floppy\"", ""),
+        ("store:\n  type: file\n", "millpond.yaml:1: give store: URL, or type and path", ""),
+        ("store: [a]\n", "millpond.yaml:1: keys and values", ""),
+        ("store: a\nstore: b\n", "millpond.yaml:2: not YAML", ""),
+        ("store: ${NOPE}\n", "millpond.yaml:1: the environment variable NOPE is not set", "set NOPE"),
+        ("require: much\n", "millpond.yaml:1: \"much\"", "write memory"),
+        ("domains:\n  logs: memory:\n  runs: memory:\n", "millpond.yaml:3: runs has a place already", ""),
+    ] {
+        let error = read(file, &[]).unwrap_err();
+        assert!(error.message().starts_with(message), "{file}: {error}");
+        assert!(error.next().unwrap_or_default().starts_with(next), "{file}: {:?}", error.next());
+    }
+}
+
+#[test]
+fn passwords_come_from_variables_and_files_and_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "f1le s3cret\n").unwrap();
+    let file = format!(
+        "store:\n  store: postgres://u@h/d\n  password: ${{PGPASS}}\n  options:\n    pool: 4\ndomains:\n  runs:\n    type: redis\n    path: h:1/0\n    password_file: {}\n",
+        secret.display()
+    );
+    let config = read(&file, &[("PGPASS", "p@ss")]).unwrap();
+    assert_eq!(config.store(), "postgres://u:p%40ss@h/d?pool=4");
+    assert_eq!(config.others().unwrap(), [("redis://:f1le%20s3cret@h:1/0".to_owned(), vec![Domain::Runs])]);
+    let text = format!("{config:?} {:?}", shown(&config));
+    assert!(text.contains("PASSWORD") && !text.contains("p%40ss") && !text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn the_form_of_the_darwinflow_seed_is_read_as_written() {
+    let file = "storage:\n  workflows:\n    type: file\n    path: ./workflows\n  logs:\n    type: sqlite\n    path: ./logs.db\n  metrics:\n    type: postgres\n    path: app@db/metrics\n";
+    let others = read(file, &[]).unwrap().others().unwrap();
+    let place = |url: &str, domain| (url.to_owned(), vec![domain]);
+    assert_eq!(
+        others,
+        [
+            place("file:./workflows", Domain::Workflows),
+            place("sqlite:./logs.db", Domain::Runs),
+            place("postgres://app@db/metrics", Domain::Metrics)
+        ]
+    );
+}
+
+#[test]
+fn usual_variables_are_looked_at_only_when_asked() {
+    let url = ("DATABASE_URL", "postgres://u:s3cret@h/d");
+    assert_eq!(read("", &[url]).unwrap().store(), "./millpond-data");
+    let config = read("store: discover\n", &[url]).unwrap();
+    assert_eq!(shown(&config)[0], "store=postgres://u:PASSWORD@h/d (discovered in DATABASE_URL)");
+    let bucket = read("store: discover\n", &[("AWS_S3_BUCKET", "b")]).unwrap();
+    assert_eq!(bucket.store(), "s3://b/millpond");
+    let several = read("store: discover\n", &[url, ("REDIS_URL", "redis://h")]).unwrap_err();
+    assert!(several.message().contains("DATABASE_URL, REDIS_URL"), "{several}");
+    assert_eq!(read("store: discover\n", &[]).unwrap_err().kind(), ErrorKind::NotFound);
+    let odd = read("store: discover\n", &[("DATABASE_URL", "mysql://u:s3cret@h/d")]).unwrap_err();
+    assert!(odd.message().contains("mysql://u:PASSWORD@h/d"), "{odd}");
+}
+
+#[test]
+fn one_place_with_two_sets_of_options_is_a_mistake() {
+    let config = read("store: postgres://h/d?pool=4\ndomains:\n  runs: postgres://h/d?pool=8\n", &[]).unwrap();
+    let error = config.others().unwrap_err();
+    assert!(error.message().contains("millpond.yaml:3") && error.message().contains("other options"), "{error}");
+}
+
+/// Workflows and locks of their own, runs and metrics together, the rest in the main store.
+fn mixed(folder: &Path) -> Config {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let file = format!(
+        "store: sqlite:{}\ndomains:\n  workflows: sqlite:{}\n  runs: sqlite:{runs}\n  metrics: sqlite:{runs}\n  locks: sqlite:{}\n  events: sqlite:{}\n",
+        at("main.db"),
+        at("workflows.db"),
+        at("locks.db"),
+        at("main.db"),
+        runs = at("runs.db"),
+    );
+    sources(folder, &file, &[]).resolve().unwrap()
+}
+
+#[tokio::test]
+async fn domains_of_one_place_share_it_and_its_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = mixed(folder.path());
+    let pond = config.open().await.unwrap();
+    assert_eq!(pond.stores().len(), 4, "main, workflows, runs with metrics, locks");
+    let run = pond.runs().start(NewRun::of("etl", 1)).await.unwrap();
+    let mut unit = pond.unit();
+    unit.events(run.stream()).append("page.fetched", &1);
+    unit.metrics().record(millpond::Execution::of(&run).tokens(3));
+    unit.commit().await.unwrap();
+    // It is where it should be, and nowhere else.
+    let runs = millpond::open(&format!("sqlite:{}", folder.path().join("runs.db").display())).await.unwrap();
+    assert!(runs.runs().get(run.id()).await.unwrap().is_some());
+    let main = millpond::open(&format!("sqlite:{}", folder.path().join("main.db").display())).await.unwrap();
+    assert!(main.runs().get(run.id()).await.unwrap().is_none());
+    // And it is read from there.
+    let mut log = pond.events().query(EventFilter::stream(millpond::StreamName::new(run.stream()).unwrap()));
+    let mut types = Vec::new();
+    while let Some(event) = log.next().await.unwrap() {
+        types.push(event.kind.clone());
+    }
+    assert!(types.iter().any(|t| t == "page.fetched"), "{types:?}");
+    assert_eq!(pond.health_of_all(millpond::HealthRequest::new()).await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_would_span_two_stores_is_refused_and_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let pond = mixed(folder.path()).open().await.unwrap();
+    let run = pond.runs().start(NewRun::of("etl", 1)).await.unwrap();
+    let named = |error: millpond::Error, one: &str, other: &str| {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.message().contains(one) && error.message().contains(other), "{error}");
+    };
+
+    let mut unit = pond.unit();
+    unit.events(run.stream()).append("page.fetched", &1);
+    unit.events("audit").append("seen", &1);
+    named(unit.commit().await.unwrap_err(), "runs.db", "main.db");
+
+    let lease = pond.locks().acquire(&LockRequest::of("l", std::time::Duration::from_secs(30))).await.unwrap();
+    let mut unit = pond.unit();
+    unit.fenced_by(&lease).metrics().record(millpond::Execution::of(&run));
+    named(unit.commit().await.unwrap_err(), "locks.db", "runs.db");
+
+    let commit = Commit::new().put("tenants", "t", &1).unwrap();
+    let commit = commit.append(&run.stream(), NewEvent::of("x", &1).unwrap()).unwrap();
+    named(pond.commit(commit).await.unwrap_err(), "main.db", "runs.db");
+
+    named(pond.subscribe(Selector::types("*"), StartAt::Oldest).err().unwrap(), "runs.db", "main.db");
+    named(pond.events().subscribe(Selector::types("*"), StartAt::Oldest).err().unwrap(), "runs.db", "main.db");
+    named(pond.events().query(EventFilter::all()).next().await.unwrap_err(), "runs.db", "main.db");
+    named(pond.events().streams("", None, 10).await.unwrap_err(), "runs.db", "main.db");
+    assert!(pond.events().streams("audit", None, 10).await.unwrap().is_empty(), "nothing of the refused unit was written");
+    assert!(!pond.events().streams("runs/", None, 10).await.unwrap().is_empty());
+}
+
+#[test]
+fn the_blocking_pond_opens_a_configuration_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let pond = millpond::blocking::open_config(&mixed(folder.path())).unwrap();
+    let run = pond.runs().start(NewRun::of("etl", 1)).unwrap();
+    assert!(folder.path().join("runs.db").exists());
+    assert!(pond.runs().get(run.id()).unwrap().is_some());
+}
