@@ -73,7 +73,11 @@ fn take_cache(url: &str) -> Result<(String, Option<PathBuf>)> {
     for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
         match parameter.strip_prefix("cache=") {
             Some("") => return Err(Error::invalid("cache= names no folder").with_next("write cache=FOLDER")),
-            Some(folder) => cache = Some(PathBuf::from(folder)),
+            Some(folder) => {
+                let folder = percent_encoding::percent_decode_str(folder).decode_utf8();
+                let folder = folder.map_err(|e| Error::invalid("cache= is not UTF-8").with_source(e))?;
+                cache = Some(PathBuf::from(folder.into_owned()));
+            }
             None => others.push(parameter),
         }
     }
@@ -124,6 +128,7 @@ mod tests {
         assert_eq!(taken("s3://b/p"), ("s3://b/p".to_owned(), None));
         assert_eq!(taken("s3://b?cache=/c"), ("s3://b".to_owned(), Some("/c".into())));
         assert_eq!(taken("s3://b?region=x&cache=/c&y=1"), ("s3://b?region=x&y=1".to_owned(), Some("/c".into())));
+        assert_eq!(taken("s3://b?cache=/a%20b").1, Some("/a b".into()));
         assert!(take_cache("file:a?cache=").is_err());
     }
 }

@@ -62,7 +62,7 @@ fn a_file_that_is_named_has_to_be_there() {
 fn mistakes_have_a_line_and_a_word_of_advice() {
     for (file, message, next) in [
         ("stor: x\n", "millpond.yaml:1: unknown key \"stor\"", "did you mean store?"),
-        ("store: memory:\ndomains:\n  runns: memory:\n", "millpond.yaml:3: unknown key \"runns\"", "did you mean runs?"),
+        ("store: a\ndomains:\n  runns: b\n", "millpond.yaml:3: unknown key \"runns\"", "did you mean runs?"),
         ("store:\n  typ: file\n", "millpond.yaml:2: unknown key \"typ\"", "did you mean type?"),
         ("zzzzzzzz: 1\n", "millpond.yaml:1: unknown key", "known are namespace"),
         ("store:\n  type: floppy\n  path: a\n", "millpond.yaml:1: there is no type \"floppy\"", ""),
@@ -71,7 +71,7 @@ fn mistakes_have_a_line_and_a_word_of_advice() {
         ("store: a\nstore: b\n", "millpond.yaml:2: not YAML", ""),
         ("store: ${NOPE}\n", "millpond.yaml:1: the environment variable NOPE is not set", "set NOPE"),
         ("require: much\n", "millpond.yaml:1: \"much\"", "write memory"),
-        ("domains:\n  logs: memory:\n  runs: memory:\n", "millpond.yaml:3: runs has a place already", ""),
+        ("domains:\n  logs: a\n  runs: b\n", "millpond.yaml:3: runs has a place already", ""),
     ] {
         let error = read(file, &[]).unwrap_err();
         assert!(error.message().starts_with(message), "{file}: {error}");

@@ -25,7 +25,7 @@ pub async fn run(ctx: &Context, command: ConfigCommand) -> Result<Exit> {
     match command {
         ConfigCommand::Show { origin } => {
             let mut columns = vec![Column::new("key", "/key"), Column::new("value", "/value")];
-            let mut lines = values(&ctx.config().lines())?;
+            let mut lines = values(ctx.config().lines())?;
             if origin {
                 columns.push(Column::new("origin", "/origin"));
             } else {

@@ -101,7 +101,7 @@ pub struct StartArgs {
     #[arg(long, value_name = "RUN")]
     parent: Option<String>,
     /// The configuration as JSON; @FILE reads a file, - stdin
-    #[arg(long, value_name = "JSON", conflicts_with = "config_hash")]
+    #[arg(long = "run-config", id = "run_config", value_name = "JSON", conflicts_with = "config_hash")]
     config: Option<String>,
     /// A configuration that was kept before
     #[arg(long, value_name = "HASH")]
@@ -236,7 +236,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "RUN")]
     parent: Option<String>,
     /// With this configuration
-    #[arg(long, value_name = "HASH")]
+    #[arg(long = "run-config", id = "run_config", value_name = "HASH")]
     config: Option<String>,
     /// With this tag
     #[arg(long)]

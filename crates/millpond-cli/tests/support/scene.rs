@@ -27,12 +27,19 @@ impl Scene {
 
     /// Runs the program without writing it down.
     pub fn quiet(&self, line: &str) -> Output {
+        self.quiet_with(line, &[])
+    }
+
+    /// As [`Scene::quiet`], with variables.
+    pub fn quiet_with(&self, line: &str, variables: &[(&str, &str)]) -> Output {
         let args = split(line);
         let mut command = Command::new(super::millpond());
         command.args(&args).current_dir(self.folder.path()).stdin(Stdio::null()).env("USER", "anna");
-        for name in ["MILLPOND_STORE", "MILLPOND_NAMESPACE", "MILLPOND_DEMO_ACK", "RUST_BACKTRACE"] {
+        let settings = ["MILLPOND_STORE", "MILLPOND_NAMESPACE", "MILLPOND_REQUIRE", "MILLPOND_CONFIG"];
+        for name in settings.into_iter().chain(["MILLPOND_DEMO_ACK", "RUST_BACKTRACE"]) {
             command.env_remove(name);
         }
+        command.envs(variables.iter().copied());
         command.output().expect("the program runs")
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millpond_core::{Error, Result};
 use serde_saphyr::Spanned;
 
-use super::secret::{encoded, expand, with_password};
+use super::secret::{expand, parameter, with_password};
 use super::tree::{Node, parse};
 use super::{Origin, Setting};
 use crate::Domain;
@@ -116,7 +116,7 @@ impl Reader<'_> {
             match self.known(key, &BACKEND_KEYS)? {
                 "options" => {
                     for (name, value) in self.map(value, key.referenced.line())? {
-                        options.push(format!("{}={}", encoded(&name.value), encoded(&self.text(name, value)?.value)));
+                        options.push(format!("{}={}", parameter(&name.value), parameter(&self.text(name, value)?.value)));
                     }
                 }
                 part => drop(parts.insert(part, self.text(key, value)?)),

@@ -199,4 +199,39 @@ mod tests {
         assert!(same("postgres://u@h/d?pool=4", "postgres://u@h/d/"));
         assert!(!same("sqlite:a", "file:a") && !same("postgres://u@h/d", "postgres://u@h/e"));
     }
+
+    const PAGE: &str = include_str!("../../../../docs/configuration.md");
+
+    #[test]
+    fn the_page_names_every_key() {
+        let keys = file::KEYS.iter().chain(&file::BACKEND_KEYS).copied().chain(Domain::ALL.map(Domain::name));
+        for key in
+            keys.chain(["MILLPOND_STORE", "MILLPOND_NAMESPACE", "MILLPOND_REQUIRE", "MILLPOND_CONFIG", FILE_NAME, DEFAULT_STORE])
+        {
+            assert!(PAGE.contains(&format!("`{key}`")) || PAGE.contains(&format!("`./{key}`")), "{key} is not on the page");
+        }
+        for variable in sources::USUAL.map(|(name, _)| name) {
+            assert!(PAGE.contains(variable), "{variable} is not on the page");
+        }
+    }
+
+    #[test]
+    fn the_page_s_examples_are_read() {
+        let environment = BTreeMap::from([("REPORTS_PASSWORD".to_owned(), "x".to_owned())]);
+        let examples: Vec<&str> =
+            PAGE.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
+        let read: Vec<_> = examples.iter().map(|text| file::read(text, "example", &environment).expect(text)).collect();
+        let stores: Vec<String> = read.iter().filter_map(|f| f.store.as_ref()).map(|s| without_password(&s.value)).collect();
+        assert_eq!(
+            stores,
+            [
+                "sqlite:./millpond.db",
+                "file:./millpond-files?cache=/var/cache/millpond",
+                "postgres://millpond:PASSWORD@db.example.org/acme?schema=millpond&pool=16&timeout=30&sslmode=verify-full",
+                "s3://acme-state/millpond?region=eu-central-1&cache=/var/cache/millpond",
+                "sqlite:./millpond.db",
+            ]
+        );
+        assert_eq!(read.last().map(|f| f.domains.len()), Some(3));
+    }
 }

@@ -69,11 +69,20 @@ pub(super) fn with_password(url: &str, password: &str) -> Result<String> {
     Ok(format!("{scheme}://{user}:{}@{place}", encoded(password)))
 }
 
-/// A value as it stands in a URL.
-pub(super) fn encoded(text: &str) -> String {
+/// A name or a password as it stands in the first part of a URL.
+fn encoded(text: &str) -> String {
+    encoded_but(text, b"-_.~")
+}
+
+/// A parameter's name or value as it stands behind a URL's `?`.
+pub(super) fn parameter(text: &str) -> String {
+    encoded_but(text, b"-_.~/:@,*")
+}
+
+fn encoded_but(text: &str, plain: &[u8]) -> String {
     let mut whole = String::new();
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
             whole.push(char::from(byte));
         } else {
             whole.push_str(&format!("%{byte:02X}"));

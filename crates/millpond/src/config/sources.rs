@@ -16,7 +16,7 @@ pub const FILE_NAME: &str = "millpond.yaml";
 /// The word in a store's place that asks to look for it in the usual variables.
 const DISCOVER: &str = "discover";
 /// The usual variables. A bucket's name is not among Amazon's own; this one is common.
-const USUAL: [(&str, &[&str]); 4] = [
+pub(super) const USUAL: [(&str, &[&str]); 4] = [
     ("DATABASE_URL", &["postgres://", "postgresql://", "sqlite:"]),
     ("NATS_URL", &["nats://", "tls://"]),
     ("REDIS_URL", &["redis://", "rediss://"]),

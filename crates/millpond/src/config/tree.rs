@@ -35,8 +35,9 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Spanned<Node>> {
     serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let line = e.location().map_or_else(String::new, |l| format!(":{}", l.line()));
         // The reason names what it met, which may be a password; the line is enough.
-        Error::invalid(format!("{name}{line}: not YAML, or a key stands there twice"))
-            .with_next("docs/configuration.md shows the form")
+        Error::invalid(format!("{name}{line}: not YAML, or a key stands there twice")).with_next(
+            "write a value that ends with a colon in quotes, such as \"memory:\"; docs/configuration.md shows the form",
+        )
     })
 }
 
