@@ -109,8 +109,9 @@ impl OpenOptions {
     }
 
     async fn store_of(&self, url: &str) -> Result<Store> {
-        let engine = self.engine(url).await?;
-        self.clone().store(engine).await
+        // In a box: every driver's own futures lie inside, deeper than a compiler likes to look into those of callers.
+        let engine = Box::pin(self.engine(url)).await?;
+        Box::pin(self.clone().store(engine)).await
     }
 
     async fn store(self, engine: Arc<dyn Engine>) -> Result<Store> {
