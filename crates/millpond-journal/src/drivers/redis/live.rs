@@ -40,6 +40,11 @@ impl Live {
         Ok(Self(Arc::new(Inner { link, cluster, demands, every, state })))
     }
 
+    /// Asks now.
+    pub(super) async fn ask(&self) -> Result<Server> {
+        server::look(&self.0.link, self.0.cluster, self.0.demands).await
+    }
+
     /// What was seen last.
     pub(super) fn server(&self) -> Server {
         self.0.state().server.clone()

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millpond_core::{Error, ErrorKind, Result};
+use millpond_core::{Error, ErrorKind, Examination, Probing, Result};
 use redis::Value;
 
 use self::errors::unreadable;
@@ -118,6 +118,10 @@ impl Journals for RedisJournals {
     fn info(&self) -> PlaceInfo {
         let server = self.live.server();
         PlaceInfo { kind: "redis", location: self.settings.location(), durability: server.durability, facts: server.facts }
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        Ok(self.live.ask().await?.examination())
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

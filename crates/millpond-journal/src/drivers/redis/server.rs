@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millpond_core::{Durability, Error, ErrorKind, Result};
+use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Result};
 use redis::Value;
 
 use super::errors::unreadable;
@@ -19,6 +19,25 @@ const ASKED: [&str; 5] = ["appendonly", "appendfsync", "maxmemory-policy", "no-a
 pub(super) struct Server {
     pub(super) durability: Durability,
     pub(super) facts: Vec<(&'static str, String)>,
+}
+
+impl Server {
+    /// What doctor says of it.
+    pub(super) fn examination(&self) -> Examination {
+        let fact = |name: &str| self.facts.iter().find(|(known, _)| *known == name).map_or("not known", |(_, value)| value);
+        let (file, eviction) = (fact("acknowledged"), fact("eviction"));
+        let file = if self.durability >= Durability::PowerLoss {
+            HealthCheck::ok("appendonly", file)
+        } else {
+            HealthCheck::warning("appendonly", file, "set appendonly yes and appendfsync always; see docs/redis.md")
+        };
+        let eviction = if eviction == "noeviction" {
+            HealthCheck::ok("eviction", eviction)
+        } else {
+            HealthCheck::warning("eviction", eviction, "set maxmemory-policy noeviction")
+        };
+        Examination::of(self.durability).with(file).with(eviction)
+    }
 }
 
 /// Asks the server, and refuses one that cannot keep a store.
@@ -236,5 +255,18 @@ mod tests {
         assert_eq!(check_version("6.2.14").unwrap_err().kind(), ErrorKind::Unsupported);
         assert!(check_version("7.0.15").is_ok() && check_version("8.2.1").is_ok());
         assert!(check_version("").is_err());
+    }
+
+    #[test]
+    fn each_check_fires_and_stays_silent() {
+        let found = |durability, eviction: &str| {
+            let facts = vec![("acknowledged", "words".to_owned()), ("eviction", eviction.to_owned())];
+            let checks = Server { durability, facts }.examination().checks;
+            checks.into_iter().filter(|c| c.finding != millpond_core::Finding::Ok).map(|c| c.name).collect::<Vec<_>>()
+        };
+        assert!(found(Durability::PowerLoss, "noeviction").is_empty());
+        assert_eq!(found(Durability::ProcessCrash, "noeviction"), ["appendonly"]);
+        assert_eq!(found(Durability::PowerLoss, "allkeys-lru"), ["eviction"]);
+        assert_eq!(found(Durability::PowerLoss, "not known"), ["eviction"]);
     }
 }
