@@ -4,6 +4,7 @@ pub mod batch;
 pub mod crowd;
 pub mod growth;
 pub mod journals;
+pub mod nats;
 pub mod postgres;
 pub mod processes;
 pub mod reads;

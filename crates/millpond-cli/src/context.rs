@@ -110,6 +110,8 @@ fn without_password(place: &str) -> String {
         Some((scheme, (user, host))) if user.contains(':') => {
             format!("{scheme}://{}:PASSWORD@{host}", user.split(':').next().unwrap_or_default())
         }
+        // Without a colon it is no user there, but a token.
+        Some((scheme @ ("nats" | "tls"), (_, host))) => format!("{scheme}://TOKEN@{host}"),
         _ => address.to_owned(),
     };
     let hide = |pair: &str| if pair.starts_with("password=") { "password=PASSWORD".to_owned() } else { pair.to_owned() };
@@ -134,6 +136,8 @@ mod tests {
         assert_eq!(without_password("./folder"), "./folder");
         assert_eq!(without_password("postgres://u@h/d"), "postgres://u@h/d");
         assert_eq!(without_password("postgres://u:s3:c@ret@h/d?pool=4"), "postgres://u:PASSWORD@h/d?pool=4");
+        assert_eq!(without_password("nats://t0ken@h:4222"), "nats://TOKEN@h:4222");
+        assert_eq!(without_password("tls://u:s3cret@h"), "tls://u:PASSWORD@h");
         assert_eq!(without_password("postgres://h/d?pool=4&password=s3cret"), "postgres://h/d?pool=4&password=PASSWORD");
     }
 }

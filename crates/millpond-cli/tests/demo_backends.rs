@@ -48,7 +48,16 @@ fn the_demo_ends_in_the_same_state_on_every_backend() {
     let folder = tempfile::tempdir().expect("a folder");
     support::corpus(&folder.path().join("corpus"), FILES, &mut Random::new(7));
     let mut digests: Vec<(Backend, String)> = Vec::new();
-    for backend in [Backend::Sqlite, Backend::File, Backend::Postgres, Backend::Redis, Backend::RedisCluster] {
+    let backends = [
+        Backend::Sqlite,
+        Backend::File,
+        Backend::Postgres,
+        Backend::Redis,
+        Backend::RedisCluster,
+        Backend::Nats,
+        Backend::NatsCluster,
+    ];
+    for backend in backends {
         let Some(running) = backend.start().expect("the server starts") else { continue };
         let scene = |name: &str| Scene {
             backend: &running,

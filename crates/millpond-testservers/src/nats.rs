@@ -30,6 +30,7 @@ pub enum NatsSync {
 pub struct NatsServer {
     program: PathBuf,
     port: u16,
+    monitor: u16,
     process: Option<Process>,
     folder: Folder,
 }
@@ -40,28 +41,41 @@ impl NatsServer {
     /// # Errors
     /// What starting fails with; a missing program where `CI` is set.
     pub fn start(release: NatsRelease, sync: NatsSync) -> Result<Option<Self>> {
+        Self::start_with(release, sync, "")
+    }
+
+    /// As [`NatsServer::start`], with more lines in its configuration. Paths in it are relative to [`NatsServer::folder`].
+    ///
+    /// # Errors
+    /// What starting fails with; a missing program where `CI` is set.
+    pub fn start_with(release: NatsRelease, sync: NatsSync, more: &str) -> Result<Option<Self>> {
         let Some(program) = program(release)? else { return Ok(None) };
-        let mut server = Self::prepare(program, "alone", sync, "")?;
+        let mut server = Self::prepare(program, "alone", sync, more)?;
         server.restart()?;
         Ok(Some(server))
     }
 
     fn prepare(program: PathBuf, name: &str, sync: NatsSync, more: &str) -> Result<Self> {
         let folder = Folder::new("millpond-nats")?;
-        let port = free_port()?;
+        let (port, monitor) = (free_port()?, free_port()?);
         let interval = if sync == NatsSync::Always { "sync_interval: always, " } else { "" };
         let data = folder.path().join("data");
         let text = format!(
-            "host: 127.0.0.1\nport: {port}\nserver_name: {name}\njetstream {{ {interval}store_dir: {:?} }}\n{more}\n",
+            "host: 127.0.0.1\nport: {port}\nhttp: \"127.0.0.1:{monitor}\"\nserver_name: {name}\njetstream {{ {interval}store_dir: {:?} }}\n{more}\n",
             data.display().to_string()
         );
         std::fs::write(folder.path().join("nats.conf"), text)?;
-        Ok(Self { program, port, process: None, folder })
+        Ok(Self { program, port, monitor, process: None, folder })
     }
 
     /// The port it listens on, at 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its monitoring port, at 127.0.0.1.
+    pub fn monitor(&self) -> u16 {
+        self.monitor
     }
 
     /// Its address.
@@ -155,6 +169,12 @@ impl NatsCluster {
     /// The nodes; the server named `n0` is the first.
     pub fn nodes(&mut self) -> &mut [NatsServer] {
         &mut self.nodes
+    }
+
+    /// One address that names all nodes: `nats://HOST:PORT,HOST:PORT…`.
+    pub fn address(&self) -> String {
+        let nodes: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        format!("nats://{}", nodes.join(","))
     }
 
     /// The addresses of all nodes, separated by commas.

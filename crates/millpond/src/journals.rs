@@ -1,4 +1,5 @@
-//! Stores on journals by their URL: `file:DIR`, `redis://HOST`, `s3://BUCKET/PREFIX` and the other object stores.
+//! Stores on journals by their URL: `file:DIR`, `nats://HOST`, `redis://HOST`, `s3://BUCKET/PREFIX` and the other object
+//! stores.
 //!
 //! Every one of them takes `cache=FOLDER`, where this machine keeps its replica. A further driver is one scheme in
 //! [`driver`] and one arm in [`open_place`].
@@ -14,6 +15,8 @@ use millpond_journal::{JournalEngine, JournalOptions, Journals};
 enum Driver {
     #[cfg(feature = "file")]
     File,
+    #[cfg(feature = "nats")]
+    Nats,
     #[cfg(feature = "object")]
     Object,
     #[cfg(feature = "redis")]
@@ -25,6 +28,8 @@ fn driver(url: &str) -> Option<Driver> {
     match url.split_once(':')?.0 {
         #[cfg(feature = "file")]
         "file" => Some(Driver::File),
+        #[cfg(feature = "nats")]
+        "nats" | "tls" => Some(Driver::Nats),
         #[cfg(feature = "object")]
         "s3" | "minio" | "gs" | "az" | "object-file" => Some(Driver::Object),
         #[cfg(feature = "redis")]
@@ -41,6 +46,11 @@ async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn
             use millpond_journal::drivers::file::{FileJournals, FileOptions};
             let (folder, network) = file_place(&url)?;
             Ok(Arc::new(FileJournals::open(folder, FileOptions { create, network, ..FileOptions::default() })?))
+        }
+        #[cfg(feature = "nats")]
+        Driver::Nats => {
+            use millpond_journal::drivers::nats::{NatsJournals, NatsOptions};
+            Ok(Arc::new(NatsJournals::open(NatsOptions { create, ..NatsOptions::parse(&url)? }).await?))
         }
         #[cfg(feature = "object")]
         Driver::Object => {

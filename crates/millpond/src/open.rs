@@ -30,8 +30,8 @@ impl Default for OpenOptions {
 }
 
 /// Opens the `default` namespace of a place: a path, `sqlite:PATH`, `memory:`, `file:DIR`, `s3://BUCKET/PREFIX` (also
-/// `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`), `redis://HOST` (or `rediss:`), or
-/// `postgres://USER@HOST/DATABASE`.
+/// `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`), `redis://HOST` (or `rediss:`),
+/// `nats://HOST` (or `tls:`), or `postgres://USER@HOST/DATABASE`.
 ///
 /// A path without a scheme is a folder that holds a SQLite store; it is made if it does not exist.
 ///
@@ -153,8 +153,8 @@ impl OpenOptions {
 }
 
 /// What a place can be, for whoever wrote something else.
-const PLACES: &str = "use a folder, sqlite:FILE, memory:, file:DIR, redis://HOST, s3://BUCKET/PREFIX (or minio:, gs:, az:) or \
-                      postgres://USER@HOST/DATABASE";
+const PLACES: &str = "use a folder, sqlite:FILE, memory:, file:DIR, nats://HOST, redis://HOST, s3://BUCKET/PREFIX (or minio:, gs:, \
+                      az:) or postgres://USER@HOST/DATABASE";
 
 fn left_out(feature: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("this program was built without its {feature} backend"))
@@ -220,7 +220,8 @@ impl Place {
             "file" => Err(left_out("file")),
             "s3" | "minio" | "gs" | "az" | "object-file" => Err(left_out("object")),
             "redis" | "rediss" => Err(left_out("redis")),
-            "nats" | "http" | "https" => {
+            "nats" | "tls" => Err(left_out("nats")),
+            "http" | "https" => {
                 Err(Error::new(ErrorKind::Unsupported, format!("{scheme}: stores are not part of this version"))
                     .with_next(PLACES))
             }
@@ -242,7 +243,7 @@ mod tests {
         for bad in ["", "sqlite:", "memory:x", "sqlite:a.db?x=1", "foo:bar"] {
             assert_eq!(Place::parse(bad).expect_err(bad).kind(), ErrorKind::Invalid, "{bad}");
         }
-        assert_eq!(Place::parse("nats://x/y").expect_err("later").kind(), ErrorKind::Unsupported);
+        assert_eq!(Place::parse("nats://x").expect_err("left out").kind(), ErrorKind::Unsupported);
         let secret = Place::parse("postgres://u:s3cret@x/y?pool=4").expect("a server");
         assert!(!format!("{secret:?}").contains("s3cret"));
     }

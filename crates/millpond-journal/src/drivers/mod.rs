@@ -2,6 +2,8 @@
 
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "object")]
 pub mod object;
 #[cfg(feature = "redis")]

@@ -5,6 +5,8 @@
 #[cfg(feature = "object")]
 pub mod fake_s3;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,295 @@
+//! The connection: questions with a deadline, and what it means when no answer comes.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::client::RequestErrorKind;
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request};
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use millpond_core::{Error, ErrorKind, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::address::{Login, NatsOptions};
+use crate::engine::io::Io;
+
+/// How long one answer is waited for.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How often the connection is tried; two silences in a row, and another server is connected to.
+const PING: Duration = Duration::from_secs(2);
+/// The oldest release that does what it is asked, or says that it does not.
+const OLDEST: (u64, u64) = (2, 10);
+/// The smallest limit of a message that leaves room for an entry of 64 KiB and its headers.
+const LEAST_PAYLOAD: usize = (64 << 10) + HEADER_BYTES;
+/// Room for the headers of an entry.
+pub(super) const HEADER_BYTES: usize = 1_024;
+
+/// Codes of refusals that this driver knows.
+pub(super) mod code {
+    pub(crate) const NO_PEERS: u32 = 10_005;
+    pub(crate) const NOT_CLUSTERED: u32 = 10_074;
+    pub(crate) const MESSAGE_NOT_FOUND: u32 = 10_037;
+    pub(crate) const STREAM_NOT_FOUND: u32 = 10_059;
+    pub(crate) const STREAM_NAME_IN_USE: u32 = 10_058;
+    pub(crate) const WRONG_LAST_SEQUENCE: u32 = 10_071;
+    /// The same without the sequence in its text.
+    pub(crate) const WRONG_LAST_SEQUENCE_CONSTANT: u32 = 10_164;
+    /// Refusals that come before anything is stored, and pass: no leader, starting, another server was asked.
+    pub(crate) const PASSING: [u32; 5] = [10_008, 10_009, 10_039, 10_076, 10_118];
+    /// Refusals that come before anything is stored, and stay: too large, no room, another stream.
+    pub(crate) const BEFORE_STORING: [u32; 6] = [10_002, 10_023, 10_047, 10_053, 10_054, 10_060];
+}
+
+/// A connection, with the runtime that it lives on: it outlasts the runtime of whoever calls.
+#[derive(Debug)]
+pub(super) struct Link {
+    client: Client,
+    /// Counts how often the connection was made.
+    connected: watch::Receiver<u64>,
+    patience: Duration,
+    runtime: Handle,
+    io: Io,
+}
+
+/// No answer came.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// Nobody got the question, and nobody will.
+    Nobody(String),
+    /// It may have arrived, or may still arrive.
+    Silence(String),
+    /// It was not sent, and never will be.
+    NotSent(String),
+}
+
+/// What a server refused with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Refusal {
+    #[serde(default)]
+    pub(super) err_code: u32,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    error: Option<Refusal>,
+    #[serde(flatten)]
+    answer: Option<T>,
+}
+
+impl Link {
+    /// Connects, and refuses servers that are too old.
+    pub(super) async fn connect(options: &NatsOptions) -> Result<Self> {
+        let io = Io::start()?;
+        let (counting, connected) = watch::channel(0);
+        let own = options.clone();
+        let client = io.run(async move { client(&own, counting).await }).await?;
+        let link = Self { client, connected, patience: options.timeout, runtime: io.handle()?, io };
+        link.check_server()?;
+        Ok(link)
+    }
+
+    fn check_server(&self) -> Result<()> {
+        let info = self.client.server_info();
+        let mut numbers = info.version.split('.').map(|n| n.parse::<u64>().unwrap_or(0));
+        let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if found < OLDEST {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the NATS server has version {:?}; {}.{} is the oldest that can keep a journal, older ones silently ignore \
+                     settings that they do not know",
+                    info.version, OLDEST.0, OLDEST.1
+                ),
+            )
+            .with_next("use a newer server"));
+        }
+        if info.max_payload < LEAST_PAYLOAD {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the NATS server takes messages of {} bytes at most; {LEAST_PAYLOAD} are needed", info.max_payload),
+            )
+            .with_next("raise max_payload in the server's configuration"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Runs something where the connection lives.
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        self.io.run(work).await
+    }
+
+    /// The largest message, headers included.
+    pub(super) fn max_payload(&self) -> usize {
+        match self.client.max_payload() {
+            // Not told at the moment; it was enough when the connection was made.
+            0 => LEAST_PAYLOAD,
+            bytes => bytes,
+        }
+    }
+
+    /// A receiver that changes when the connection was made again.
+    pub(super) fn connected(&self) -> watch::Receiver<u64> {
+        self.connected.clone()
+    }
+
+    /// Tries until patience ends.
+    pub(super) fn retry(&self) -> Retry {
+        Retry::new(self.patience)
+    }
+
+    /// A pause on the connection's runtime, so that it can be waited for on any other.
+    fn pause(&self, time: Duration) -> tokio::time::Sleep {
+        let _runtime = self.runtime.enter();
+        tokio::time::sleep(time)
+    }
+
+    /// Asks once. The client never asks again by itself.
+    pub(super) async fn ask(&self, subject: &str, headers: Option<HeaderMap>, payload: Bytes) -> Result<Message, NoAnswer> {
+        // What is sent into a broken connection waits in a buffer: sooner or later it arrives.
+        if self.client.connection_state() != State::Connected {
+            return Err(NoAnswer::Nobody("there is no connection".to_owned()));
+        }
+        let mut request = Request::new().payload(payload).timeout(None);
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let asked = pin!(self.client.send_request(subject.to_owned(), request));
+        let answered = match select(asked, pin!(self.pause(ANSWER))).await {
+            Either::Left((answered, _)) => answered,
+            Either::Right(_) => return Err(NoAnswer::Silence(format!("no answer within {} s", ANSWER.as_secs()))),
+        };
+        answered.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => NoAnswer::Nobody("JetStream does not answer".to_owned()),
+            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => NoAnswer::NotSent(error.to_string()),
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => NoAnswer::Silence(error.to_string()),
+        })
+    }
+
+    /// Asks the JetStream API something that may be asked twice, until there is an answer or patience ends. The leader
+    /// of the stream, or of all servers, answers; never a follower.
+    pub(super) async fn api<T: Answer>(&self, what: &str, question: &Value) -> Result<Result<T, Refusal>> {
+        let payload = Bytes::from(question.to_string());
+        let subject = format!("$JS.API.{what}");
+        let mut retry = self.retry();
+        loop {
+            let why = match self.ask(&subject, None, payload.clone()).await {
+                Ok(message) => match T::read(&message.payload)? {
+                    Err(refusal) if code::PASSING.contains(&refusal.err_code) => refusal.description,
+                    answer => return Ok(answer),
+                },
+                Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,
+                Err(NoAnswer::NotSent(why)) => return Err(unavailable(&why)),
+            };
+            if !retry.wait(self).await {
+                return Err(unavailable(&why));
+            }
+        }
+    }
+}
+
+/// Connects on the current runtime.
+async fn client(options: &NatsOptions, counting: watch::Sender<u64>) -> Result<Client> {
+    let counting = Arc::new(counting);
+    let mut connect = ConnectOptions::new()
+        .name("millpond")
+        .ping_interval(PING)
+        .max_reconnects(None)
+        .reconnect_delay_callback(|tries| Duration::from_millis((10 << tries.min(6)).min(500)))
+        .event_callback(move |event| {
+            if matches!(event, Event::Connected) {
+                counting.send_modify(|count| *count += 1);
+            }
+            async move { tracing::debug!(%event, "nats") }
+        })
+        .require_tls(options.tls);
+    if let Some(file) = &options.authorities {
+        connect = connect.add_root_certificates(file.clone());
+    }
+    connect = match &options.login {
+        Login::Anonymous => connect,
+        Login::Token(token) => connect.token(token.clone()),
+        Login::Password { user, password } => connect.user_and_password(user.clone(), password.clone()),
+        Login::File(file) => connect
+            .credentials_file(file)
+            .await
+            .map_err(|e| Error::invalid(format!("the credentials in {} cannot be read", file.display())).with_source(e))?,
+    };
+    let scheme = if options.tls { "tls" } else { "nats" };
+    let addresses: Vec<String> = options.servers.iter().map(|server| format!("{scheme}://{server}")).collect();
+    connect.connect(addresses).await.map_err(|e| {
+        Error::unavailable(format!("cannot connect to {}", options.location()))
+            .with_source(e)
+            .with_next("check the address, that the server runs, and the user's rights")
+    })
+}
+
+/// What a server answers to a question.
+pub(super) trait Answer: Sized {
+    /// Reads it, or the refusal.
+    ///
+    /// # Errors
+    /// `Unavailable` for what no server of this protocol says.
+    fn read(payload: &[u8]) -> Result<Result<Self, Refusal>>;
+}
+
+impl<T: DeserializeOwned> Answer for T {
+    fn read(payload: &[u8]) -> Result<Result<Self, Refusal>> {
+        let envelope: Envelope<T> = serde_json::from_slice(payload).map_err(|e| strange().with_source(e))?;
+        match (envelope.error, envelope.answer) {
+            (Some(refusal), _) => Ok(Err(refusal)),
+            (None, Some(answer)) => Ok(Ok(answer)),
+            (None, None) => Err(strange()),
+        }
+    }
+}
+
+/// The error of an answer that cannot be read.
+pub(super) fn strange() -> Error {
+    Error::unavailable("the NATS server's answer does not read").with_next("check what answers at this address")
+}
+
+/// The error of servers that cannot be reached.
+pub(super) fn unavailable(why: &str) -> Error {
+    Error::unavailable(format!("NATS: {why}"))
+        .with_next("check that the servers run with JetStream and have a leader, then try again")
+}
+
+/// Pauses between two questions, until patience ends.
+#[derive(Debug)]
+pub(super) struct Retry {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    fn new(patience: Duration) -> Self {
+        Self { deadline: Instant::now() + patience, pause: Duration::from_millis(10) }
+    }
+
+    /// Waits a little. False when patience has ended.
+    pub(super) async fn wait(&mut self, link: &Link) -> bool {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        link.pause(self.pause.min(left)).await;
+        self.pause = (self.pause * 2).min(Duration::from_millis(500));
+        true
+    }
+}
