@@ -5,6 +5,7 @@ pub mod crowd;
 pub mod growth;
 pub mod nats;
 pub mod journals;
+pub mod nats;
 pub mod postgres;
 pub mod processes;
 pub mod reads;

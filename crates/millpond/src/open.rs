@@ -143,36 +143,6 @@ impl OpenOptions {
     }
 
     async fn store_of(&self, url: &str) -> Result<Store> {
-        let engine = self.engine(url).await?;
-        self.clone().store(engine).await
-    }
-
-    async fn store(self, engine: Arc<dyn Engine>) -> Result<Store> {
-        let found = engine.info().durability;
-        if let Some(required) = self.require.filter(|required| found < *required) {
-            return Err(crate::health::too_weak(found, required));
-        }
-        Store::open(Arc::new(Front::with_limits(engine, self.queue)), self.namespace).await
-    }
-
-    /// Opens every place of a configuration. Domains that resolve to one place share its engine. The configuration's
-    /// namespace counts, and what it requires unless these options require something.
-    ///
-    /// # Errors
-    /// As [`OpenOptions::open`], for any of the places.
-    pub async fn open_config(mut self, config: &Config) -> Result<Pond> {
-        self.namespace = config.namespace().clone();
-        self.require = self.require.or(config.require());
-        let places = config.others()?;
-        let main = self.store_of(config.store()).await?;
-        let mut others = Vec::with_capacity(places.len());
-        for (url, domains) in places {
-            others.push((self.store_of(&url).await?, domains));
-        }
-        Pond::over(main, others).await
-    }
-
-    async fn store_of(&self, url: &str) -> Result<Store> {
         // In a box: every driver's own futures lie inside, deeper than a compiler likes to look into those of callers.
         let engine = Box::pin(self.engine(url)).await?;
         Box::pin(self.clone().store(engine)).await
