@@ -107,6 +107,8 @@ pub enum Command {
     Store(c::store::StoreCommand),
     /// Look at the store's health: can it be written, how long that takes, what an acknowledgement survives
     Doctor(c::doctor::DoctorArgs),
+    /// Take over what was edited by hand in a store of files
+    Adopt(c::adopt::AdoptArgs),
     /// Print a completion script for a shell
     Completions(c::completions::CompletionsArgs),
 }

@@ -1,5 +1,7 @@
 //! What every command needs: the place, the namespace, the output.
 
+use std::sync::PoisonError;
+
 use millpond::{Durability, Error, Namespace, OpenOptions, Pond, Result};
 
 use crate::args::{DEFAULT_STORE, Global};
@@ -11,13 +13,15 @@ pub struct Context {
     global: Global,
     /// Where data goes.
     pub out: Out,
+    /// What was opened last: its readable tree is finished before the program ends.
+    opened: std::sync::Mutex<Option<Pond>>,
 }
 
 impl Context {
     /// From the global flags.
     pub fn new(global: Global) -> Self {
         let out = Out::new(global.output);
-        Self { global, out }
+        Self { global, out, opened: std::sync::Mutex::default() }
     }
 
     /// The store's place, as given.
@@ -74,7 +78,7 @@ impl Context {
     /// # Errors
     /// As [`Context::existing`].
     pub async fn whatever_it_keeps(&self) -> Result<Pond> {
-        let options = OpenOptions::new().namespace(self.namespace()?).create(false);
+        let options = OpenOptions::new().namespace(self.namespace()?).create(false).adopt_edits(false);
         options.open(self.place()).await.map_err(|e| self.explain(e))
     }
 
@@ -83,7 +87,8 @@ impl Context {
     /// # Errors
     /// `NotFound` when there is no store at the place.
     pub async fn existing(&self) -> Result<Pond> {
-        self.options(false)?.open(self.place()).await.map_err(|e| self.explain(e))
+        let pond = self.options(false)?.open(self.place()).await.map_err(|e| self.explain(e))?;
+        Ok(self.noted(pond))
     }
 
     /// Opens the store, and makes it if need be: for commands that write something new.
@@ -91,7 +96,25 @@ impl Context {
     /// # Errors
     /// As [`millpond::open`].
     pub async fn open(&self) -> Result<Pond> {
-        self.options(true)?.open(self.place()).await
+        let pond = self.options(true)?.open(self.place()).await?;
+        Ok(self.noted(pond))
+    }
+
+    /// Tells what was edited by hand since the store was last open, and remembers to finish the tree.
+    fn noted(&self, pond: Pond) -> Pond {
+        for found in pond.tree().iter().flat_map(|tree| tree.at_open()) {
+            crate::report::note(crate::commands::adopt::told(found));
+        }
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(pond.clone());
+        pond
+    }
+
+    /// Finishes the readable tree of what was opened, also after a command that failed or did not close its store.
+    pub async fn end(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tree) = opened.as_ref().and_then(Pond::tree) {
+            tree.end().await;
+        }
     }
 
     /// Says what to do about a store that is not there.

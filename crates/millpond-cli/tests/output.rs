@@ -404,3 +404,40 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().expect("ends");
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
+
+#[test]
+fn adopt() {
+    let mut scene = Scene::new();
+    scene.file("etl.yaml", "id: etl\nversion: 1\nnodes:\n- id: a\n  type: read\nedges:\n- from: START\n  to: a\n");
+    scene.file("flow.json", r#"{"id":"ingest","name":"Ingest","nodes":[],"connections":[]}"#);
+    scene.run("workflows store etl.yaml --store file:s").run("flows create flow.json --store file:s").run("adopt --store file:s");
+    let (etl, flow) = ("s/tree/default/workflows/etl/1.yaml", "s/tree/default/flows/ingest.yaml");
+    let edit = |scene: &Scene, path: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(scene.path().join(path)).expect("a file");
+        assert!(text.contains(from), "{text}");
+        scene.file(path, text.replace(from, to));
+    };
+    edit(&scene, etl, "type: read", "type: fetch # faster");
+    edit(&scene, flow, "name: Ingest", "name: ''");
+    scene
+        .run("adopt --store file:s --dry-run")
+        .run("adopt --store file:s --dry-run -o json")
+        .run("adopt --store file:s")
+        .run("adopt --store file:s -o json")
+        .run("workflows list etl --store file:s");
+    edit(&scene, flow, "name: Ingest", "name: Renamed");
+    std::fs::remove_file(scene.path().join(etl)).expect("a file");
+    let doctor = scene.quiet("doctor --store file:s -o json");
+    let health: serde_json::Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
+    let tree = health["checks"].as_array().expect("checks").iter().find(|c| c["name"] == "tree").expect("a check").clone();
+    assert_eq!((tree["finding"].as_str(), tree["next"].as_str()), (Some("warning"), Some("take them over: millpond adopt")));
+    scene
+        .run("flows get ingest --store file:s -o json")
+        .run("store info --store file:s -o json")
+        .run("adopt --store file:s?tree=off")
+        .run("adopt --store file:s?tree=some")
+        .run("adopt --store file:nowhere");
+    let reason = std::fs::read_to_string(scene.path().join("s/tree/default/conflicts/1/reason.txt")).expect("a reason");
+    scene.note("conflicts/1/reason.txt", &reason);
+    golden!("adopt", scene);
+}

@@ -68,7 +68,7 @@ pub enum Finding {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthCheck {
-    /// What: `namespace`, `read`, `write`, `clock`, `space`, `durability`.
+    /// What: `namespace`, `read`, `write`, `clock`, `space`, `durability`, `tree`.
     pub name: &'static str,
     /// How it is.
     pub finding: Finding,
@@ -126,6 +126,8 @@ pub(crate) async fn health(pond: &Pond, request: HealthRequest) -> Health {
     }
     checks.extend(space(Path::new(&info.location)));
     checks.push(durability(info.durability, request.require));
+    #[cfg(feature = "file")]
+    checks.extend(tree(pond).await);
     Health {
         engine: info.kind,
         location: info.location,
@@ -133,6 +135,29 @@ pub(crate) async fn health(pond: &Pond, request: HealthRequest) -> Health {
         sentence: info.durability.sentence(),
         facts: info.facts,
         checks,
+    }
+}
+
+/// How far the readable tree has come, and whether somebody edited it.
+#[cfg(feature = "file")]
+async fn tree(pond: &Pond) -> Option<HealthCheck> {
+    let tree = pond.tree()?;
+    let (status, edited) = match (tree.status().await, tree.edited().await) {
+        (Ok(status), Ok(edited)) => (status, edited.unwrap_or_default().len()),
+        (Err(error), _) | (_, Err(error)) => return Some(problem("tree", &error)),
+    };
+    Some(tree_of(&status, edited))
+}
+
+#[cfg(feature = "file")]
+fn tree_of(status: &crate::TreeStatus, edited: usize) -> HealthCheck {
+    if let Some(error) = &status.error {
+        return warning("tree", format!("the readable tree could not be written: {error}"), "look at the disk and the folder");
+    }
+    let found = format!("{} files, {} changes behind", status.files, status.behind);
+    match edited {
+        0 => ok("tree", found),
+        edited => warning("tree", format!("{found}; {edited} edited by hand"), "take them over: millpond adopt"),
     }
 }
 
@@ -267,6 +292,20 @@ mod tests {
         assert_eq!(clock(at(3_000_000), at(0)).finding, Finding::Warning);
         assert_eq!(space_of(FREE_BYTES).finding, Finding::Ok);
         assert_eq!(space_of(FREE_BYTES - 1).finding, Finding::Warning);
+        #[cfg(feature = "file")]
+        {
+            let status = |error: Option<&str>| crate::TreeStatus {
+                folder: String::new(),
+                everything: false,
+                files: 2,
+                position: None,
+                behind: 7,
+                error: error.map(str::to_owned),
+            };
+            assert_eq!(tree_of(&status(None), 0).finding, Finding::Ok);
+            assert_eq!(tree_of(&status(None), 1).finding, Finding::Warning);
+            assert_eq!(tree_of(&status(Some("disk full")), 0).finding, Finding::Warning);
+        }
         assert_eq!(durability(Durability::PowerLoss, None).finding, Finding::Ok);
         assert_eq!(durability(Durability::ProcessCrash, None).finding, Finding::Warning);
         assert_eq!(durability(Durability::PowerLoss, Some(Durability::PowerLoss)).finding, Finding::Ok);

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use millpond_core::{Engine, Error, Host, Result};
 use millpond_journal::{JournalEngine, JournalOptions, Journals};
 
+#[cfg(feature = "file")]
+use crate::TreeMode;
+
 /// Which driver a URL is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Driver {
@@ -39,7 +42,7 @@ async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn
         #[cfg(feature = "file")]
         Driver::File => {
             use millpond_journal::drivers::file::{FileJournals, FileOptions};
-            let (folder, network) = file_place(&url)?;
+            let FilePlace { folder, network, .. } = FilePlace::parse(&url)?;
             Ok(Arc::new(FileJournals::open(folder, FileOptions { create, network, ..FileOptions::default() })?))
         }
         #[cfg(feature = "object")]
@@ -81,24 +84,50 @@ fn take_cache(url: &str) -> Result<(String, Option<PathBuf>)> {
     Ok((rest, cache))
 }
 
-/// The folder, and whether a network file system is taken.
+/// The folder of a `file:` URL and the mode of its readable tree; `None` when it has none.
 #[cfg(feature = "file")]
-fn file_place(url: &str) -> Result<(PathBuf, bool)> {
-    let rest = url.strip_prefix("file:").unwrap_or(url);
-    let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() {
-        return Err(Error::invalid(format!("{url:?} names no folder")).with_next("write file:./millpond"));
+pub(crate) fn tree(url: &str) -> Result<Option<(PathBuf, TreeMode)>> {
+    if driver(url) != Some(Driver::File) {
+        return Ok(None);
     }
-    let mut network = false;
-    for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
-        if parameter != "network=allow" {
-            return Err(Error::invalid(format!("{url:?}: unknown parameter {parameter:?}"))
-                .with_next("file: takes network=allow and cache=FOLDER"));
+    let place = FilePlace::parse(&take_cache(url)?.0)?;
+    Ok((place.tree != TreeMode::Off).then_some((place.folder, place.tree)))
+}
+
+/// What a `file:` URL says, its cache apart.
+#[cfg(feature = "file")]
+#[derive(Debug, PartialEq, Eq)]
+struct FilePlace {
+    folder: PathBuf,
+    /// Whether a network file system is taken.
+    network: bool,
+    tree: TreeMode,
+}
+
+#[cfg(feature = "file")]
+impl FilePlace {
+    fn parse(url: &str) -> Result<Self> {
+        let rest = url.strip_prefix("file:").unwrap_or(url);
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() {
+            return Err(Error::invalid(format!("{url:?} names no folder")).with_next("write file:./millpond"));
         }
-        network = true;
+        let mut place = Self { folder: path.into(), network: false, tree: TreeMode::default() };
+        for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
+            match parameter {
+                "network=allow" => place.network = true,
+                "tree=definitions" => place.tree = TreeMode::Definitions,
+                "tree=all" => place.tree = TreeMode::Everything,
+                "tree=off" => place.tree = TreeMode::Off,
+                _ => {
+                    return Err(Error::invalid(format!("{url:?}: unknown parameter {parameter:?}"))
+                        .with_next("file: takes tree=definitions|all|off, network=allow and cache=FOLDER"));
+                }
+            }
+        }
+        Ok(place)
     }
-    Ok((path.into(), network))
 }
 
 #[cfg(test)]
@@ -108,11 +137,16 @@ mod tests {
     #[test]
     #[cfg(feature = "file")]
     fn file_places() {
-        assert_eq!(file_place("file:./x").expect("folder"), ("./x".into(), false));
-        assert_eq!(file_place("file:///a").expect("folder"), ("/a".into(), false));
-        assert_eq!(file_place("file:a?network=allow").expect("both"), ("a".into(), true));
-        for bad in ["file:", "file:a?network=yes", "file:a?x=1"] {
-            assert!(file_place(bad).is_err(), "{bad}");
+        let place = |folder: &str, network, tree| FilePlace { folder: folder.into(), network, tree };
+        assert_eq!(FilePlace::parse("file:./x").expect("folder"), place("./x", false, TreeMode::Unchanged));
+        assert_eq!(FilePlace::parse("file:///a").expect("folder"), place("/a", false, TreeMode::Unchanged));
+        let both = FilePlace::parse("file:a?network=allow&tree=all").expect("both");
+        assert_eq!(both, place("a", true, TreeMode::Everything));
+        assert_eq!(tree("file:a?tree=definitions&cache=/c").expect("a tree"), Some(("a".into(), TreeMode::Definitions)));
+        assert_eq!(tree("file:a?tree=off").expect("none"), None);
+        assert_eq!(tree("sqlite:a?tree=x").expect("none"), None);
+        for bad in ["file:", "file:a?network=yes", "file:a?x=1", "file:a?tree=yes"] {
+            assert!(FilePlace::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(driver("sqlite:a"), None);
         assert_eq!(driver("a"), None);

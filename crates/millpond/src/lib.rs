@@ -36,6 +36,8 @@ mod pond;
 mod runs;
 pub mod sessions;
 mod text;
+#[cfg(feature = "file")]
+mod tree;
 mod unit;
 mod workflows;
 pub mod yaml;
@@ -72,6 +74,8 @@ pub use sessions::{
     JobSessionMapping, MapReduceData, MapReducePhase, NewSession, Session, SessionCheckpoint, SessionCounts, SessionFilter,
     SessionJobMapping, SessionStats, SessionStatus, SessionTotals, SessionType, Sessions, WorkflowData,
 };
+#[cfg(feature = "file")]
+pub use tree::{Adoption, Fate, Tree, TreeMode, TreeStatus};
 pub use unit::{Unit, UnitCheckpoints, UnitEvents, UnitMetrics, UnitRuns};
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,

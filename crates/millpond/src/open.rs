@@ -15,6 +15,8 @@ pub struct OpenOptions {
     queue: QueueLimits,
     create: bool,
     require: Option<Durability>,
+    #[cfg(feature = "file")]
+    adopt: bool,
 }
 
 impl Default for OpenOptions {
@@ -25,6 +27,8 @@ impl Default for OpenOptions {
             queue: QueueLimits::default(),
             create: true,
             require: None,
+            #[cfg(feature = "file")]
+            adopt: true,
         }
     }
 }
@@ -82,12 +86,28 @@ impl OpenOptions {
         self
     }
 
+    /// Whether files of a readable tree that were edited by hand are adopted while opening; they are, if not said. If not,
+    /// the files are left alone until [`crate::Tree::adopt`] is called.
+    #[cfg(feature = "file")]
+    #[must_use]
+    pub fn adopt_edits(mut self, adopt: bool) -> Self {
+        self.adopt = adopt;
+        self
+    }
+
     /// Opens the place.
     ///
     /// # Errors
     /// As [`open`]; `Unsupported` when it keeps less than was [required](OpenOptions::require).
     pub async fn open(self, url: &str) -> Result<Pond> {
         let engine = self.engine(url).await?;
+        #[cfg(feature = "file")]
+        if let Some((folder, mode)) = crate::journals::tree(url)? {
+            let adopt = self.adopt;
+            let pond = self.open_engine(engine).await?;
+            let tree = crate::Tree::open(pond.store().clone(), folder, mode, adopt).await;
+            return Ok(pond.with_tree(tree));
+        }
         self.open_engine(engine).await
     }
 

@@ -10,6 +10,8 @@ pub struct Pond {
     store: Store,
     /// What saves remember, shared by all clones so that none has to read what another knows.
     checkpoint_heads: Arc<crate::checkpoints::Heads>,
+    #[cfg(feature = "file")]
+    tree: Option<Arc<crate::Tree>>,
 }
 
 impl Pond {
@@ -19,12 +21,29 @@ impl Pond {
     /// `Invalid` when the store was written by a newer version.
     pub async fn new(store: Store) -> Result<Self> {
         store.declare(&crate::pond::collections()?).await?;
-        Ok(Self { store, checkpoint_heads: Arc::default() })
+        Ok(Self {
+            store,
+            checkpoint_heads: Arc::default(),
+            #[cfg(feature = "file")]
+            tree: None,
+        })
+    }
+
+    /// The same pond with a readable tree beside it.
+    #[cfg(feature = "file")]
+    pub(crate) fn with_tree(self, tree: crate::Tree) -> Self {
+        Self { tree: Some(Arc::new(tree)), ..self }
+    }
+
+    /// The readable tree, which stores in files have unless it was turned off.
+    #[cfg(feature = "file")]
+    pub fn tree(&self) -> Option<&Arc<crate::Tree>> {
+        self.tree.as_ref()
     }
 
     /// The same pond for a caller without a runtime; see [`crate::blocking`].
     pub(crate) fn inline(&self) -> Self {
-        Self { store: self.store.inline(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
+        Self { store: self.store.inline(), ..self.clone() }
     }
 
     /// The same place for a caller that takes stale answers, see [`Store::stale`].
@@ -117,11 +136,16 @@ impl Pond {
         self.store.subscribe(selector, start)
     }
 
-    /// Finishes what is under way and lets go of the store's files.
+    /// Finishes what is under way and lets go of the store's files. A readable tree is complete afterwards; that it
+    /// could not be written is no error here: see [`crate::Tree::finish`].
     ///
     /// # Errors
     /// What the engine fails with.
     pub async fn close(&self) -> Result<()> {
+        #[cfg(feature = "file")]
+        if let Some(tree) = &self.tree {
+            tree.end().await;
+        }
         self.store.engine().close().await
     }
 }

@@ -1,5 +1,6 @@
 //! One file a noun: its flags, its calls of the library, its columns.
 
+pub mod adopt;
 pub mod checkpoints;
 pub mod commit;
 pub mod completions;
@@ -29,25 +30,32 @@ use crate::exit::Exit;
 /// Runs one command.
 pub async fn run(cli: Cli) -> Result<Exit> {
     let ctx = Context::new(cli.global);
-    match cli.command {
-        Command::Demo(args) => crate::demo::run(&ctx, args).await,
-        Command::Workflows(command) => workflows::run(&ctx, command).await,
-        Command::Flows(args) => flows::run(&ctx, args).await,
-        Command::Runs(command) => runs::run(&ctx, command).await,
-        Command::Sessions(command) => sessions::run(&ctx, command).await,
-        Command::Events(command) => events::run(&ctx, command).await,
-        Command::Checkpoints(command) => checkpoints::run(&ctx, command).await,
-        Command::DeadLetters(command) => dead_letters::run(&ctx, command).await,
-        Command::Metrics(command) => metrics::run(&ctx, command).await,
-        Command::Patterns(command) => patterns::run(&ctx, command).await,
-        Command::Feedback(command) => feedback::run(&ctx, command).await,
-        Command::Locks(command) => locks::run(&ctx, command).await,
-        Command::Commit(args) => commit::run(&ctx, args).await,
-        Command::Outcome(args) => commit::outcome(&ctx, args).await,
-        Command::Records(command) => records::run(&ctx, command).await,
-        Command::Namespaces(command) => namespaces::run(&ctx, command).await,
-        Command::Store(command) => store::run(&ctx, command).await,
-        Command::Doctor(args) => doctor::run(&ctx, args).await,
+    let answer = run_on(&ctx, cli.command).await;
+    ctx.end().await;
+    answer
+}
+
+async fn run_on(ctx: &Context, command: Command) -> Result<Exit> {
+    match command {
+        Command::Demo(args) => crate::demo::run(ctx, args).await,
+        Command::Workflows(command) => workflows::run(ctx, command).await,
+        Command::Flows(args) => flows::run(ctx, args).await,
+        Command::Runs(command) => runs::run(ctx, command).await,
+        Command::Sessions(command) => sessions::run(ctx, command).await,
+        Command::Events(command) => events::run(ctx, command).await,
+        Command::Checkpoints(command) => checkpoints::run(ctx, command).await,
+        Command::DeadLetters(command) => dead_letters::run(ctx, command).await,
+        Command::Metrics(command) => metrics::run(ctx, command).await,
+        Command::Patterns(command) => patterns::run(ctx, command).await,
+        Command::Feedback(command) => feedback::run(ctx, command).await,
+        Command::Locks(command) => locks::run(ctx, command).await,
+        Command::Commit(args) => commit::run(ctx, args).await,
+        Command::Outcome(args) => commit::outcome(ctx, args).await,
+        Command::Records(command) => records::run(ctx, command).await,
+        Command::Namespaces(command) => namespaces::run(ctx, command).await,
+        Command::Store(command) => store::run(ctx, command).await,
+        Command::Doctor(args) => doctor::run(ctx, args).await,
+        Command::Adopt(args) => adopt::run(ctx, args).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -76,13 +76,17 @@ pub async fn run(ctx: &Context, command: StoreCommand) -> Result<Exit> {
         StoreCommand::Info => {
             let engine = store.engine().info();
             let facts: serde_json::Map<_, _> = engine.facts.iter().map(|(k, v)| ((*k).to_owned(), v.as_str().into())).collect();
-            ctx.out.item(&json!({
+            let mut item = json!({
                 "engine": engine.kind,
                 "location": engine.location,
                 "survives": engine.durability,
                 "facts": facts,
                 "namespace": value(&store.info().await?)?,
-            }))?;
+            });
+            if let Some(tree) = pond.tree() {
+                item["tree"] = value(&tree.status().await?)?;
+            }
+            ctx.out.item(&item)?;
         }
         StoreCommand::Digest { content } => {
             let digest = store.digest(DigestOptions { content_only: content }).await?;

@@ -51,6 +51,11 @@ impl Scene {
         self
     }
 
+    /// Writes down what a file says.
+    pub fn note(&mut self, name: &str, text: &str) {
+        let _ = writeln!(self.transcript, "# {name}\n{text}");
+    }
+
     /// Everything so far.
     pub fn transcript(&self) -> String {
         let folder = self.folder.path().display().to_string();

@@ -21,6 +21,8 @@ pub use crate::locks::blocking::Locks;
 pub use crate::metrics::blocking::Metrics;
 pub use crate::runs::blocking::Runs;
 pub use crate::sessions::blocking::Sessions;
+#[cfg(feature = "file")]
+pub use crate::tree::blocking::Tree;
 pub use crate::unit::blocking::Unit;
 pub use crate::workflows::blocking::Workflows;
 
@@ -135,6 +137,12 @@ impl Pond {
     /// `Invalid` when called inside an async runtime.
     pub fn health(&self, request: crate::HealthRequest) -> Result<crate::Health> {
         self.bridge.run(async { Ok(self.pond.health(request).await) })
+    }
+
+    /// The readable tree; see [`crate::Pond::tree`].
+    #[cfg(feature = "file")]
+    pub fn tree(&self) -> Option<Tree> {
+        self.pond.tree().map(|tree| Tree::new(std::sync::Arc::clone(tree), self.bridge.clone()))
     }
 
     /// Finishes what is under way and lets go of the store's files.
