@@ -49,7 +49,7 @@ impl Pond {
     /// The same place for a caller that takes stale answers, see [`Store::stale`].
     #[must_use]
     pub fn stale(&self) -> Self {
-        Self { store: self.store.stale(), checkpoint_heads: Arc::clone(&self.checkpoint_heads) }
+        Self { store: self.store.stale(), ..self.clone() }
     }
 
     /// The store behind: raw commits, queries and feeds.
