@@ -17,7 +17,7 @@ use millpond_testservers::{PostgresServer, wait_until};
 
 #[allow(dead_code)]
 mod support;
-use support::{is_sound, new_id, open, positions, prepared, run, server, store};
+use support::{asked, is_sound, new_id, open, positions, prepared, run, server, store};
 
 const URL: &str = "MILLPOND_PROCESS_URL";
 const WORK: &str = "MILLPOND_PROCESS_WORK";
@@ -217,7 +217,7 @@ impl Drop for Other {
 
 /// How often the process is killed; `MILLPOND_KILLS` for more.
 fn kills() -> usize {
-    std::env::var("MILLPOND_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
+    usize::try_from(asked("MILLPOND_KILLS", 20)).expect("a number of this machine")
 }
 
 fn killed(server: PostgresServer) {

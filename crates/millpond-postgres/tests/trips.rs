@@ -11,7 +11,7 @@ use millpond_core::{
 };
 use millpond_postgres::PostgresEngine;
 use millpond_testservers::{PostgresServer, Proxy, wait_until};
-use support::{new_id, open, prepared, quiet, run, server, step, store, through};
+use support::{asked, new_id, open, prepared, quiet, run, server, step, store, through};
 
 /// A batch is two round trips whatever its size, a read call is one, and none of them opens a connection.
 #[test]
@@ -60,7 +60,7 @@ const JOBS: Collection = Collection::new("jobs")
 
 /// Rows of each table; `MILLPOND_ROWS` for more.
 fn rows() -> u64 {
-    std::env::var("MILLPOND_ROWS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000)
+    asked("MILLPOND_ROWS", 200_000)
 }
 
 /// Statements prepared while every table was empty do not read a table whole once it holds many rows, and neither do

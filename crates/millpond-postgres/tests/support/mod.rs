@@ -16,10 +16,16 @@ pub fn server() -> Option<PostgresServer> {
     PostgresServer::start().expect("a server")
 }
 
-/// Runs a test, and fails it when it hangs.
+/// A number from the environment that asks for more than a usual run does.
+pub fn asked(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |n| n.parse().expect("a number"))
+}
+
+/// Runs a test, and fails it when it hangs. What was asked for by [`asked`] may take an hour.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let answer = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), test).await });
+    let limit = if ["MILLPOND_ROWS", "MILLPOND_KILLS"].iter().any(|n| std::env::var_os(n).is_some()) { 3_600 } else { 120 };
+    let answer = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(limit), test).await });
     runtime.shutdown_background();
     answer.expect("the test did not hang")
 }

@@ -1,0 +1,44 @@
+//! Concurrent histories of two handles, while connections are ended at any moment: one order explains every answer.
+
+#![allow(clippy::unwrap_used)] // A test that meets an error has failed.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millpond_conformance::linearizable::{self, Recorder, Verdict, Workload, check};
+use support::{is_sound, open, run, server, store};
+
+#[test]
+fn histories_are_explained_while_connections_are_ended() {
+    let Some(server) = server() else { return };
+    let url = server.create("histories").unwrap();
+    let stop = AtomicBool::new(false);
+    let ended = std::thread::scope(|scope| {
+        let saboteur = scope.spawn(|| {
+            let one = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
+                       WHERE application_name = 'millpond' AND state <> 'idle' ORDER BY random() LIMIT 1) a";
+            let mut ended = 0;
+            while !stop.load(Ordering::Relaxed) {
+                ended += server.psql("histories", one).unwrap().parse::<u64>().unwrap();
+            }
+            ended
+        });
+        for seed in 0..3 {
+            let url = format!("{url}?pool=3&schema=s{seed}");
+            run(async {
+                let engines = [open(&url).await, open(&url).await];
+                let stores = [store(&engines[0]).await, store(&engines[1]).await];
+                let history =
+                    linearizable::run(&stores, Workload { seed, ..Workload::default() }, &Recorder::default()).await.unwrap();
+                assert_eq!(history.unknown(), 0, "the server could be asked");
+                assert_eq!(check(&history), Verdict::Linearizable, "seed {seed}");
+                is_sound(&engines[0]).await;
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        saboteur.join().unwrap()
+    });
+    println!("{ended} connections were ended in the middle of something");
+    assert!(ended > 3, "{ended}");
+}
