@@ -9,6 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use millpond_conformance::linearizable::{self, Recorder, Verdict, Workload, check};
 use support::{is_sound, open, run, server, store};
 
+/// Ends the saboteur also when the test fails.
+struct Stop<'s>(&'s AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn histories_are_explained_while_connections_are_ended() {
     let Some(server) = server() else { return };
@@ -24,6 +33,7 @@ fn histories_are_explained_while_connections_are_ended() {
             }
             ended
         });
+        let stopped = Stop(&stop);
         for seed in 0..3 {
             let url = format!("{url}?pool=3&schema=s{seed}");
             run(async {
@@ -36,7 +46,7 @@ fn histories_are_explained_while_connections_are_ended() {
                 is_sound(&engines[0]).await;
             });
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
         saboteur.join().unwrap()
     });
     println!("{ended} connections were ended in the middle of something");
