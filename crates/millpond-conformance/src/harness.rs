@@ -9,8 +9,9 @@
 //! apply. With `MILLPOND_CONFORMANCE_REPORT=table` or `=json` the suite runs whole and prints its report instead.
 //! With `MILLPOND_CONFORMANCE_FAULTS=SEED` calls are refused and answers are lost, see [`crate::faults`].
 
+use std::ffi::{OsStr, OsString};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -48,8 +49,7 @@ where
     }
 
     fn process(&self) -> Option<Result<Command>> {
-        let unknown = |e| Error::unavailable("the file of this program is not known").with_source(e);
-        Some(processes::command(&self.folder).map_err(unknown))
+        Some(process(&self.folder))
     }
 }
 
@@ -95,8 +95,23 @@ where
     Opening: Future<Output = Result<E>> + Send,
     E: Engine + 'static,
 {
-    let folder = std::env::var_os(processes::PLACE)?;
-    Some(child(folder_place(folder.into(), open)))
+    as_process_of(move |folder| folder_place(folder.into(), open))
+}
+
+/// As [`as_process`], for places that are not folders: what [`process`] was given comes back here.
+pub fn as_process_of(place: impl FnOnce(OsString) -> Arc<dyn Place>) -> Option<ExitCode> {
+    let named = std::env::var_os(processes::PLACE)?;
+    Some(child(place(named)))
+}
+
+/// This program again, as a racing process on a place that it finds by these words: what a [`Place::process`] answers
+/// whose program begins with [`as_process_of`].
+///
+/// # Errors
+/// When this program's own file is not known.
+pub fn process(named: impl AsRef<OsStr>) -> Result<Command> {
+    let unknown = |e| Error::unavailable("the file of this program is not known").with_source(e);
+    processes::command(Path::new(&named)).map_err(unknown)
 }
 
 fn child(place: Arc<dyn Place>) -> ExitCode {

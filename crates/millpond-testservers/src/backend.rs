@@ -121,6 +121,47 @@ impl RunningBackend {
         })
     }
 
+    /// The port that its stores are reached by; `None` where there is no server, or more than one.
+    pub fn port(&self) -> Option<u16> {
+        match &self.server {
+            Server::Postgres(server) => Some(server.port()),
+            Server::Redis(server) => Some(server.port()),
+            Server::Nats(server) => Some(server.port()),
+            Server::S3(server) => server.endpoint().rsplit(':').next()?.parse().ok(),
+            Server::Sqlite | Server::File | Server::RedisCluster(_) | Server::NatsCluster(_) => None,
+        }
+    }
+
+    /// Kills its server as a crash would, or all of them at once. False where there is none.
+    pub fn kill(&mut self) -> bool {
+        match &mut self.server {
+            Server::Sqlite | Server::File => return false,
+            Server::Postgres(server) => server.kill(),
+            Server::Redis(server) => server.kill(),
+            Server::RedisCluster(cluster) => cluster.nodes().iter_mut().for_each(RedisServer::kill),
+            Server::Nats(server) => server.kill(),
+            Server::NatsCluster(cluster) => cluster.nodes().iter_mut().for_each(NatsServer::kill),
+            Server::S3(server) => server.kill(),
+        }
+        true
+    }
+
+    /// Starts what was killed again, on the same data and ports.
+    ///
+    /// # Errors
+    /// What starting fails with.
+    pub fn restart(&mut self) -> Result<()> {
+        match &mut self.server {
+            Server::Sqlite | Server::File => Ok(()),
+            Server::Postgres(server) => server.restart(),
+            Server::Redis(server) => server.restart(),
+            Server::RedisCluster(cluster) => cluster.nodes().iter_mut().try_for_each(RedisServer::restart),
+            Server::Nats(server) => server.restart(),
+            Server::NatsCluster(cluster) => cluster.nodes().iter_mut().try_for_each(NatsServer::restart),
+            Server::S3(server) => server.restart(),
+        }
+    }
+
     /// Variables that a program which opens its stores needs.
     pub fn variables(&self) -> &'static [(&'static str, &'static str)] {
         match self.server {

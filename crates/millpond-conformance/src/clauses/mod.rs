@@ -21,7 +21,7 @@ mod parts;
 mod processes;
 mod purge;
 mod queries;
-mod random;
+pub mod random;
 mod records;
 mod rewrites;
 mod runs;

@@ -2,6 +2,7 @@
 
 mod compare;
 mod history;
+mod list;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use millpond::{Commit, Engine, Front, Namespace, PreparedCommit, Store};
 use crate::{Failure, Ground, ReferencePlace, Verdict, clauses, ensure_eq};
 use compare::{answers, outcome};
 use history::{History, ITEMS};
+pub use list::{OperationList, answers_to, difference};
 
 clauses! { "random":
     one_by_one => "random commits, each by itself, have the outcomes and leave the state that the reference engine has";
@@ -101,6 +103,14 @@ async fn live_through(namespace: &Namespace, seed: u64, largest: usize, engines:
     Ok(())
 }
 
+/// That something was done, or the kind of error.
+fn outcome_of<T>(what: &str, found: millpond::Result<T>) -> String {
+    match found {
+        Ok(_) => format!("{what}: done"),
+        Err(error) => format!("{what}: error {}", error.kind().as_str()),
+    }
+}
+
 /// Has commits decided as one batch, past the queue.
 async fn decide(engine: &Arc<dyn Engine>, namespace: &Namespace, commits: &[Commit]) -> Result<Vec<String>, Failure> {
     let catalog = engine.catalog(namespace).await?;
@@ -114,7 +124,11 @@ async fn decide(engine: &Arc<dyn Engine>, namespace: &Namespace, commits: &[Comm
         }
     }
     let (places, batch): (Vec<usize>, Vec<PreparedCommit>) = batch.into_iter().unzip();
-    let outcomes = engine.commit(namespace, batch).await?;
+    let outcomes = match engine.commit(namespace, batch).await {
+        Ok(outcomes) => outcomes,
+        // One error that stands for every commit of the batch.
+        Err(error) => places.iter().map(|_| Err(millpond::Error::new(error.kind(), "the whole batch"))).collect(),
+    };
     ensure_eq!(outcomes.len(), places.len(), "answers to a batch");
     for (n, found) in places.into_iter().zip(&outcomes) {
         answers[n] = Some(outcome(found));
