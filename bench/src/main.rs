@@ -79,7 +79,6 @@ fn run(args: &Args) -> world::Done {
     if args.only.as_ref().is_some_and(|only| only.starts_with("journal")) {
         cases::journals::run(args, &mut report)?;
     }
-    cases::nats::run(args, &mut report)?;
     if args.growth {
         cases::growth::run(args, &mut report)?;
     }

@@ -3,7 +3,6 @@
 pub mod batch;
 pub mod crowd;
 pub mod growth;
-pub mod nats;
 pub mod journals;
 pub mod nats;
 pub mod postgres;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{Error, Result};
+use millpond_core::{Error, Examination, Probing, Result};
 
 pub use self::address::{Login, NatsOptions};
 use self::journal::NatsJournal;
@@ -44,6 +44,8 @@ struct Place {
 pub struct NatsJournals {
     place: Arc<Place>,
     info: PlaceInfo,
+    /// Where the servers' monitoring is.
+    monitors: Vec<String>,
 }
 
 impl NatsJournals {
@@ -64,7 +66,7 @@ impl NatsJournals {
         facts.push(("largest_entry", format!("{} bytes", link.max_payload() - link::HEADER_BYTES)));
         let info = PlaceInfo { kind: "nats", location: options.location(), durability, facts };
         let place = Place { link, prefix: options.prefix, replicas };
-        Ok(Self { place: Arc::new(place), info })
+        Ok(Self { place: Arc::new(place), info, monitors: options.monitors })
     }
 }
 
@@ -128,6 +130,12 @@ impl Place {
 impl Journals for NatsJournals {
     fn info(&self) -> PlaceInfo {
         self.info.clone()
+    }
+
+    async fn examine(&self, _: Probing) -> Result<Examination> {
+        let link = &self.place.link;
+        let servers = link.run(monitor::ask(self.monitors.clone())).await?;
+        Ok(monitor::examination(&servers, &link.client().server_info().server_id, self.place.replicas))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond_core::{Durability, Error, Result};
+use millpond_core::{Durability, Error, Examination, HealthCheck, Result};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -84,6 +84,26 @@ fn read(answer: &[u8]) -> Option<Server> {
     serde_json::from_slice(body).ok()
 }
 
+/// What doctor says of the servers.
+pub(super) fn examination(servers: &[Server], connected: &str, copies: u64) -> Examination {
+    let (durability, facts) = judge(servers, connected, copies);
+    let words = facts.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join("; ");
+    let flushes = if durability >= Durability::PowerLoss {
+        HealthCheck::ok("sync_interval", words)
+    } else {
+        let next = "set sync_interval: always in the servers' jetstream block, and name every server with monitor=HOST:PORT";
+        HealthCheck::warning("sync_interval", words, next)
+    };
+    let clustered = servers.iter().any(|s| s.jetstream.meta.as_ref().is_some_and(|meta| meta.cluster_size > 1));
+    let words = format!("{copies} of each stream");
+    let replicas = if clustered && copies < 3 {
+        HealthCheck::warning("replicas", words, "this is a cluster: make the store with replicas=3")
+    } else {
+        HealthCheck::ok("replicas", words)
+    };
+    Examination::of(durability).with(flushes).with(replicas)
+}
+
 /// What an acknowledgement survives, and the facts that say so. `connected` is the id of the server that answers us,
 /// `copies` those of each stream.
 pub(super) fn judge(servers: &[Server], connected: &str, copies: u64) -> (Durability, Vec<(&'static str, String)>) {
@@ -152,6 +172,20 @@ mod tests {
         assert_eq!(class(&three(true)[..2], 3), Durability::ProcessCrash, "one was not asked");
         let same = [server("a", true, 3), server("a", true, 3), server("a", true, 3)];
         assert_eq!(class(&same, 3), Durability::ProcessCrash, "one was asked three times");
+    }
+
+    #[test]
+    fn each_check_fires_and_stays_silent() {
+        use millpond_core::Finding::{Ok, Warning};
+        let found = |servers: &[Server], copies| {
+            examination(servers, "a", copies).checks.iter().map(|check| (check.name, check.finding)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[server("a", true, 1)], 1), [("sync_interval", Ok), ("replicas", Ok)]);
+        assert_eq!(found(&[server("a", false, 1)], 1), [("sync_interval", Warning), ("replicas", Ok)]);
+        assert_eq!(found(&[], 1), [("sync_interval", Warning), ("replicas", Ok)], "what is not seen is not believed");
+        let three = [server("a", true, 3), server("b", true, 3), server("c", true, 3)];
+        assert_eq!(found(&three, 1), [("sync_interval", Ok), ("replicas", Warning)]);
+        assert_eq!(found(&three, 3), [("sync_interval", Ok), ("replicas", Ok)]);
     }
 
     #[test]
