@@ -12,6 +12,10 @@ pub const ALL: &[(&str, Kind)] = &[
     ("object", Kind::Object),
     ("s3", Kind::Of(Backend::S3)),
     ("postgres", Kind::Of(Backend::Postgres)),
+    ("redis", Kind::Of(Backend::Redis)),
+    ("redis-cluster", Kind::Of(Backend::RedisCluster)),
+    ("nats", Kind::Of(Backend::Nats)),
+    ("nats-cluster", Kind::Of(Backend::NatsCluster)),
 ];
 
 /// A kind of backend.

@@ -155,7 +155,7 @@ fn namespaces_and_store() {
         .run("namespaces delete acme")
         .run("namespaces delete acme --yes")
         .run("namespaces delete acme --yes")
-        .run("--store nats://x/y store info")
+        .run("--store http://x/y store info")
         .run("--store sqlite: store info");
     golden!("namespaces_and_store", scene);
 }

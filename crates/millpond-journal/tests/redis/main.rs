@@ -1,5 +1,5 @@
 //! The Redis driver on real servers that hang, die, forget, fall behind, or are set up badly; and a network that loses
-//! answers. Each test says which defect it was seen to catch in `docs/redis.md`.
+//! answers.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used)] // A test that meets an error has failed.

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_password_is_put_where_it_belongs() {
-        assert_eq!(with_password("postgres://u@h/d", "p@ss/w:rd").expect("put"), "postgres://u:p%40ss/w%3Ard@h/d");
+        assert_eq!(with_password("postgres://u@h/d", "p@ss/w:rd").expect("put"), "postgres://u:p%40ss%2Fw%3Ard@h/d");
         assert_eq!(with_password("redis://h:1", "x").expect("put"), "redis://:x@h:1");
         assert!(with_password("postgres://u:old@h/d", "x").is_err());
         assert!(with_password("sqlite:a.db", "x").is_err());
