@@ -32,7 +32,7 @@ pub struct Args {
     /// Also write `product<TAB>item<TAB>median<TAB>min<TAB>max<TAB>unit` lines to this file.
     #[arg(long)]
     tsv: Option<std::path::PathBuf>,
-    /// Also measure growth up to a million records (about two minutes).
+    /// Also measure growth up to a million records, and opening stores of that size (about ten minutes).
     #[arg(long)]
     growth: bool,
     /// Also measure bursts with every flush slowed by 2 ms (needs strace).
@@ -41,6 +41,9 @@ pub struct Args {
     /// Used by the bench itself, in a process of its own: run one burst and print what was asked for.
     #[arg(long, hide = true)]
     burst: Option<String>,
+    /// Used by the bench itself, with `--burst`: the store a process of its own opens.
+    #[arg(long, hide = true)]
+    store: Option<String>,
     /// Used by the bench itself, in a process of its own: commit to a database and print the rate.
     #[arg(long, hide = true)]
     writer: Option<String>,
@@ -74,11 +77,7 @@ fn run(args: &Args) -> world::Done {
     cases::batch::run(args, &mut report)?;
     cases::reads::run(args, &mut report)?;
     cases::postgres::run(args, &mut report)?;
-    cases::nats::run(args, &mut report)?;
-    // These start servers and processes of their own, so only when asked for by name.
-    if args.only.as_ref().is_some_and(|only| only.starts_with("journal")) {
-        cases::journals::run(args, &mut report)?;
-    }
+    cases::journals::run(args, &mut report)?;
     if args.growth {
         cases::growth::run(args, &mut report)?;
     }

@@ -13,6 +13,7 @@ use millpond_sqlite::{Replica, ReplicaWrite};
 use tokio::runtime::Handle;
 
 use super::cache::Slot;
+use super::stats::Counters;
 use super::writer::{Operation, Planned};
 use crate::entry::{Micros, Other};
 use crate::journal::Journal;
@@ -127,6 +128,7 @@ pub(crate) struct Making {
     pub(crate) host: Arc<dyn Host>,
     /// Whose lease this is made under.
     pub(crate) by: String,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Making {
@@ -150,6 +152,7 @@ impl Making {
         let tail = self.replica.copy_to(&file.0)?;
         let size = std::fs::metadata(&file.0).map(|m| m.len()).unwrap_or(0);
         self.io.block_on(self.journal.put_snapshot(tail.number, &file.0))?;
+        self.counters.snapshot();
         if let Some(upto) = tail.number.checked_sub(KEPT) {
             self.io.block_on(self.journal.trim(upto))?;
         }

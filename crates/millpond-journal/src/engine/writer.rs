@@ -136,7 +136,7 @@ impl Writer {
         });
         let Some((output, tail, size)) = appended else { return outcome };
         self.pacing.won(began.elapsed());
-        self.counters.appended();
+        self.counters.appended(size);
         self.growth.grew(size);
         match outcome {
             Ok(_) => {
@@ -184,6 +184,7 @@ impl Writer {
                 slot: Arc::clone(&self.slot),
                 host: Arc::clone(&self.host),
                 by: self.me.clone(),
+                counters: Arc::clone(&self.counters),
             };
             making.start(&self.growth)
         });
