@@ -153,3 +153,51 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+/// A file system of one megabyte, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where this may not be done, which is said loudly.
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder.path()).output();
+        if mounted.as_ref().is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("\n*** SKIPPED: a full disk needs the right to mount one: {mounted:?} ***\n");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_nothing_and_loses_nothing_and_its_store_goes_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let cache = tempfile::tempdir().expect("a folder");
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![0; 300_000]).expect("writes");
+    let store = store(files(&disk.0.path().join("pond"), cache.path()).await).await.expect("opens");
+    let mut n = 0;
+    let full = loop {
+        match store.commit(step(n)).await {
+            Ok(_) => n += 1,
+            Err(error) => break error,
+        }
+        assert!(n < 10_000, "the disk never fills");
+    };
+    assert_eq!(full.kind(), ErrorKind::Unavailable, "nothing was written, and that is known: {full}");
+    assert!(full.to_string().contains("No space left") || format!("{full:?}").contains("StorageFull"), "{full:?}");
+    let seen = digest(&store).await;
+    fs::remove_file(&ballast).expect("room");
+    store.commit(step(n)).await.expect("the same handle goes on");
+    assert_ne!(digest(&store).await, seen);
+    assert_eq!(replayed(&disk.0.path().join("pond")).await.expect("replays"), digest(&store).await);
+    store.engine().close().await.expect("closes");
+}

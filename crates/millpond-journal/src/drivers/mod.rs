@@ -8,3 +8,5 @@ pub mod nats;
 pub mod object;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "file", feature = "object"))]
+mod whole;

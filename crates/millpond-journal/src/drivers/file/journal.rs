@@ -3,8 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use millpond_core::{Error, ErrorKind, Result};
 
 use super::folder::{failed, hop, make_folder, sync_folder};
-use super::locks::{Attempt, Lock, removed};
+use super::locks::{Attempt, Lock, Queue, removed};
 use super::mark::Mark;
 use super::{recover, segments, snapshots};
 use crate::journal::{After, Append, Exclusive, Journal, Limit, lost};
@@ -30,15 +29,19 @@ pub(super) struct FileJournal(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     segment_bytes: u64,
-    /// Set while this handle holds the lock over several calls.
-    held: AtomicBool,
+    /// The file of the mark. Once it is open, the journal was there; and the mark was brought up to date. Beside the state,
+    /// because who only looks at it must not wait for a flush.
+    mark: OnceLock<File>,
+    /// Where this process waits for its turn.
+    queue: Queue,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The file of the mark. Once it is open, the journal was there; and the mark was brought up to date.
-    mark: Option<File>,
+    /// This handle holds the lock over several calls. Whoever relies on it keeps the state locked meanwhile, because the
+    /// lock is not given back before this is taken away.
+    held: bool,
     /// The segment that is open, by its first entry.
     segment: Option<(u64, Arc<File>)>,
     /// The last entry that was read or written here: where to go on.
@@ -49,8 +52,8 @@ struct State {
 
 impl FileJournal {
     pub(super) fn new(folder: PathBuf, segment_bytes: u64) -> Self {
-        let held = AtomicBool::new(false);
-        Self(Arc::new(Inner { folder, segment_bytes, held, state: Mutex::default() }))
+        let (queue, mark) = (Queue::new(folder.clone()), OnceLock::new());
+        Self(Arc::new(Inner { folder, segment_bytes, mark, queue, state: Mutex::default() }))
     }
 }
 
@@ -64,7 +67,7 @@ impl Exclusive for Held {}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.inner.held.store(false, Ordering::SeqCst);
+        self.inner.state().held = false;
     }
 }
 
@@ -85,7 +88,7 @@ impl Journal for FileJournal {
     }
 
     async fn changed(&self, after: u64) {
-        while matches!(self.0.state().at(), Ok(Some(mark)) if mark.number <= after) {
+        while matches!(self.0.at(), Ok(Some(mark)) if mark.number <= after) {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -99,16 +102,13 @@ impl Journal for FileJournal {
         let lock = match Lock::attempt(&inner.folder)? {
             Attempt::Taken(lock) => Some(lock),
             Attempt::Missing => None,
-            Attempt::Busy => {
-                let folder = inner.folder.clone();
-                hop(move || Lock::wait(&folder)).await?
-            }
+            Attempt::Busy => inner.queue.wait().await?,
         };
         let Some(lock) = lock else {
             // Never written: the first append makes the folder.
             return if inner.was_there() { Err(removed(&inner.folder)) } else { Ok(None) };
         };
-        inner.held.store(true, Ordering::SeqCst);
+        inner.state().held = true;
         Ok(Some(Box::new(Held { inner, _lock: lock })))
     }
 
@@ -137,27 +137,24 @@ impl Journal for FileJournal {
     }
 }
 
-impl State {
+impl Inner {
     /// The mark, if the journal is open here.
     fn at(&self) -> Result<Option<Mark>> {
-        let Some(file) = &self.mark else { return Ok(None) };
+        let Some(file) = self.mark.get() else { return Ok(None) };
         Mark::read(file).map_err(|e| Error::unavailable("cannot read the journal's mark").with_source(e))
     }
-}
 
-impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn was_there(&self) -> bool {
-        self.state().mark.is_some()
+        self.mark.get().is_some()
     }
 
     /// Whether `after` is the last entry. False when that cannot be said at once.
     fn at_tail(&self, after: u64) -> Result<bool> {
-        let state = self.state();
-        match state.at()? {
+        match self.at()? {
             Some(mark) if mark.number == after => self.holds(&mark).map(|()| true),
             _ => Ok(false),
         }
@@ -180,28 +177,23 @@ impl Inner {
 
     /// Runs something under the lock; `None` when the journal's folder does not exist.
     fn locked<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<Option<T>> {
-        let _lock = if self.held.load(Ordering::SeqCst) {
-            None
-        } else {
-            match Lock::wait(&self.folder)? {
-                Some(lock) => Some(lock),
-                None if self.was_there() => return Err(removed(&self.folder)),
-                None => return Ok(None),
-            }
+        let mut state = self.state();
+        if state.held {
+            return work(&mut state).map(Some);
+        }
+        drop(state);
+        let _lock = match Lock::wait(&self.folder)? {
+            Some(lock) => lock,
+            None if self.was_there() => return Err(removed(&self.folder)),
+            None => return Ok(None),
         };
         work(&mut self.state()).map(Some)
     }
 
     /// The mark under the lock, brought up to date.
     fn current_mark(&self, state: &mut State) -> Result<Mark> {
-        let first = state.mark.is_none();
-        if first {
-            let path = self.folder.join("tail");
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            state.mark = Some(file.map_err(failed("open", &path))?);
-        }
-        let mark = state.at()?;
-        if let (false, Some(mark)) = (first, mark) {
+        let known = self.at()?;
+        if let Some(mark) = known {
             let file = self.segment(state, mark.segment)?;
             let size = match &file {
                 Some(file) => file.metadata().map_err(failed("look at", &self.folder))?,
@@ -213,12 +205,15 @@ impl Inner {
                 return Ok(mark);
             }
         }
-        let end = recover::end_of(&self.folder, mark)?;
+        let path = self.folder.join("tail");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(failed("open", &path))?;
+        let end = recover::end_of(&self.folder, Mark::read(&file).map_err(failed("read", &path))?)?;
         let end = end.unwrap_or(Mark { number: 0, segment: 1, start: 0, end: 0 });
-        state.segment = None;
-        if let Some(file) = &state.mark {
-            end.write(file).map_err(failed("write", &self.folder))?;
-        }
+        (state.segment, state.cursor) = (None, None);
+        end.write(&file).map_err(failed("write", &path))?;
+        // It is the same file as before, if there was one.
+        let _ = self.mark.set(file);
         Ok(end)
     }
 
@@ -269,14 +264,17 @@ impl Inner {
         let mut line = Vec::with_capacity(entry.len() + 1);
         line.extend_from_slice(entry);
         line.push(b'\n');
-        let written = file.write_all_at(&line, start).and_then(|()| file.sync_data());
-        let written = written.map_err(failed("write", &segments::path(&self.folder, segment)));
-        let written = written.and_then(|()| if start == 0 { sync_folder(&self.folder) } else { Ok(()) });
-        if let Err(error) = written {
+        let path = segments::path(&self.folder, segment);
+        if let Err(error) = file.write_all_at(&line, start) {
+            return Err(self.after_failed_write(state, &file, start, failed("write", &path)(error)));
+        }
+        let flushed = file.sync_data().map_err(failed("flush", &path));
+        let flushed = flushed.and_then(|()| if start == 0 { sync_folder(&self.folder) } else { Ok(()) });
+        if let Err(error) = flushed {
             return Err(self.after_failed_flush(state, &file, start, error));
         }
         let mark = Mark { number: after + 1, segment, start, end: start + line.len() as u64 };
-        if let Some(file) = &state.mark {
+        if let Some(file) = self.mark.get() {
             mark.write(file).map_err(|e| unknown(failed("write", &self.folder)(e)))?;
         }
         state.cursor = Some(mark);
@@ -291,6 +289,14 @@ impl Inner {
         Ok(file)
     }
 
+    /// A line that is not whole was never flushed and never counts, as on a full disk: it goes, and nothing was written.
+    fn after_failed_write(&self, state: &mut State, file: &File, start: u64, error: Error) -> Error {
+        match file.set_len(start) {
+            Ok(()) => error,
+            Err(_) => self.after_failed_flush(state, file, start, error),
+        }
+    }
+
     /// A flush that failed once may succeed when it is asked again, without having written anything: so the line goes,
     /// and this handle writes no more.
     fn after_failed_flush(&self, state: &mut State, file: &File, start: u64, error: Error) -> Error {
@@ -302,8 +308,7 @@ impl Inner {
     }
 
     fn read(&self, after: u64, limit: Limit) -> Result<After> {
-        let known = self.state().at()?;
-        let mark = match known {
+        let mark = match self.at()? {
             Some(mark) => Some(mark),
             // Not opened here yet, or the mark is damaged.
             None => self.locked(|state| self.current_mark(state))?,
@@ -318,9 +323,26 @@ impl Inner {
         if mark.number == after {
             return Ok(After::Entries(Vec::new()));
         }
-        self.read_upto(mark, after, limit)
+        let found = self.read_upto(mark, after, limit)?;
+        if !matches!(&found, After::Entries(entries) if entries.is_empty()) {
+            return Ok(found);
+        }
+        // The segment that was gone on in ends here, and may have been trimmed together with the one that follows: what is
+        // remembered of it is forgotten, and looked for by name.
+        {
+            let mut state = self.state();
+            (state.segment, state.cursor) = (None, None);
+        }
+        match self.read_upto(mark, after, limit)? {
+            After::Entries(entries) if entries.is_empty() => {
+                Err(Error::corrupt(format!("entry {} is missing in {}", after + 1, self.folder.display()))
+                    .with_next("restore the journal from a copy"))
+            }
+            found => Ok(found),
+        }
     }
 
+    /// The entries after `after`, which is before the mark; none if they are not where they were last time.
     fn read_upto(&self, mark: Mark, after: u64, limit: Limit) -> Result<After> {
         let Some((segment, offset)) = self.locate(&mark, after)? else { return Ok(After::Trimmed) };
         let path = segments::path(&self.folder, segment);
@@ -382,4 +404,71 @@ fn unknown(error: Error) -> Error {
     Error::new(ErrorKind::UnknownOutcome, "the disk reported an error while an entry was being made durable")
         .with_source(error.to_string())
         .with_next("check the disk, open the store again, and send the same commit again under its id")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A journal in which every entry has a segment of its own.
+    fn journal(folder: &Path) -> FileJournal {
+        FileJournal::new(folder.join("j"), 1)
+    }
+
+    async fn numbers(journal: &FileJournal, after: u64) -> Option<Vec<u64>> {
+        match journal.read(after, Limit::default()).await.unwrap() {
+            After::Entries(entries) => Some(entries.iter().map(|e| e.number).collect()),
+            After::Trimmed => None,
+        }
+    }
+
+    /// Reads page by page, as the engine does.
+    async fn all(journal: &FileJournal, mut after: u64) -> Option<u64> {
+        loop {
+            match numbers(journal, after).await?.last() {
+                Some(last) => after = *last,
+                None => return Some(after),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_whose_segment_was_trimmed_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, reader) = (journal(folder.path()), journal(folder.path()));
+        let write = async |after| assert_eq!(writer.append(after, "{}".into()).await.unwrap(), Append::Written);
+        for after in 0..3 {
+            write(after).await;
+        }
+        assert_eq!(all(&reader, 0).await, Some(3));
+        for after in 3..10 {
+            write(after).await;
+        }
+        writer.trim(6).await.unwrap();
+        assert_eq!(numbers(&reader, 3).await, None, "entries 4 to 6 are gone, and this is not the tail");
+        assert_eq!(all(&reader, 6).await, Some(10));
+        writer.trim(9).await.unwrap();
+        assert_eq!(numbers(&reader, 8).await, None);
+        assert_eq!(all(&reader, 9).await, Some(10));
+    }
+
+    #[tokio::test]
+    async fn who_looks_for_the_tail_waits_for_no_flush() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(folder.path());
+        journal.append(0, "{}".into()).await.unwrap();
+        let inner = Arc::clone(&journal.0);
+        // As an append has it while it flushes.
+        let _flushing = inner.state();
+        let looked = std::thread::spawn({
+            let inner = Arc::clone(&inner);
+            move || inner.at_tail(1)
+        });
+        let begin = std::time::Instant::now();
+        while !looked.is_finished() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "a reader waits for the writer's flush");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(looked.join().unwrap().unwrap());
+    }
 }

@@ -71,30 +71,40 @@ impl FileJournals {
     pub fn open(folder: impl Into<PathBuf>, options: FileOptions) -> Result<Self> {
         let folder = folder.into();
         let mark = folder.join("millpond.json");
-        if !mark.exists() {
-            if !options.create {
-                return Err(Error::not_found(format!("there is no store in {}", folder.display())));
-            }
+        let exists = mark.exists();
+        if !exists && !options.create {
+            return Err(Error::not_found(format!("there is no store in {}", folder.display())));
+        }
+        // Before anything is made there.
+        let file_system = FileSystem::of(nearest(&folder))?;
+        refuse_network(&folder, file_system, options.network)?;
+        if !exists {
             make_folder(&folder.join("journals"))?;
             make_folder(&folder)?;
             folder::write_whole(&mark, format!("{{\"millpond\":\"file\",\"format\":{FORMAT}}}\n").as_bytes())?;
         }
         check_format(&mark)?;
-        let file_system = FileSystem::of(&folder)?;
-        if let FileSystem::Network(name) = file_system
-            && !options.network
-        {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{} is on {name}: its locks and flushes may not hold between machines", folder.display()),
-            )
-            .with_next("use a local disk, or say network=allow if you know that they do"));
-        }
         Ok(Self { cache: folder.join("cache"), folder, options, file_system })
     }
 
     fn folder_of(&self, name: &str) -> PathBuf {
         self.folder.join("journals").join(name)
+    }
+}
+
+/// The folder, or what is there of the path to it.
+fn nearest(folder: &Path) -> &Path {
+    folder.ancestors().find(|path| path.exists()).filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn refuse_network(folder: &Path, found: FileSystem, allowed: bool) -> Result<()> {
+    match found {
+        FileSystem::Network(name) if !allowed => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} is on {name}: its locks and flushes may not hold between machines", folder.display()),
+        )
+        .with_next("use a local disk, or say network=allow if you know that they do")),
+        _ => Ok(()),
     }
 }
 
@@ -140,5 +150,26 @@ impl Journals for FileJournals {
 
     fn cache(&self) -> Option<&Path> {
         Some(&self.cache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_refused_unless_it_was_asked_for() {
+        let refused = refuse_network(Path::new("/mnt/x"), FileSystem::Network("nfs"), false).expect_err("refused");
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        assert!(refused.to_string().contains("/mnt/x is on nfs"), "{refused}");
+        assert!(refuse_network(Path::new("/mnt/x"), FileSystem::Network("nfs"), true).is_ok());
+        assert!(refuse_network(Path::new("/mnt/x"), FileSystem::of(Path::new(".")).unwrap(), false).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_is_looked_at_where_it_would_be() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(nearest(&folder.path().join("a/b")), folder.path());
+        assert_eq!(nearest(Path::new("nowhere-at-all/b")), Path::new("."));
     }
 }

@@ -1,17 +1,16 @@
-//! Snapshots: one file for everything up to an entry, named after that entry.
+//! Snapshots: one file for everything up to an entry, named after that entry and its own digest.
 
 use std::path::{Path, PathBuf};
 
 use millpond_core::Result;
 
 use super::folder::{failed, sync_folder};
+use crate::drivers::whole;
 
-fn path(folder: &Path, upto: u64) -> PathBuf {
-    folder.join(format!("snapshot-{upto:020}.db"))
-}
+const PREFIX: &str = "snapshot-";
 
-/// The entries up to which there are snapshots, in order.
-fn list(folder: &Path) -> Result<Vec<u64>> {
+/// The snapshots there are, in order, with their digests.
+fn list(folder: &Path) -> Result<Vec<(u64, String)>> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -20,11 +19,14 @@ fn list(folder: &Path) -> Result<Vec<u64>> {
     };
     for entry in entries {
         let name = entry.map_err(failed("list", folder))?.file_name();
-        let number = name.to_str().and_then(|n| n.strip_prefix("snapshot-")?.strip_suffix(".db"));
-        found.extend(number.and_then(|n| n.parse::<u64>().ok()));
+        found.extend(name.to_str().and_then(|n| whole::parse(n.strip_prefix(PREFIX)?)));
     }
     found.sort_unstable();
     Ok(found)
+}
+
+fn path(folder: &Path, upto: u64, digest: &str) -> PathBuf {
+    folder.join(format!("{PREFIX}{}", whole::name(upto, digest)))
 }
 
 fn unfinished(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -35,7 +37,7 @@ fn unfinished(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Keeps a copy of a file as the snapshot up to an entry; the older ones go.
 pub(super) fn put(folder: &Path, upto: u64, file: &Path) -> Result<()> {
-    let place = path(folder, upto);
+    let place = path(folder, upto, &whole::digest(file).map_err(failed("read", file))?);
     // One process at a time makes snapshots, so whatever is unfinished was left over.
     for unfinished in unfinished(folder)? {
         tracing::warn!(file = %unfinished.display(), "an unfinished snapshot that was left over is removed");
@@ -47,8 +49,8 @@ pub(super) fn put(folder: &Path, upto: u64, file: &Path) -> Result<()> {
         .and_then(|()| std::fs::rename(&temporary, &place))
         .map_err(failed("write", &place))?;
     sync_folder(folder)?;
-    for older in list(folder)?.into_iter().filter(|n| *n < upto) {
-        let path = path(folder, older);
+    for (older, digest) in list(folder)?.into_iter().filter(|(n, _)| *n < upto) {
+        let path = path(folder, older, &digest);
         std::fs::remove_file(&path).map_err(failed("remove", &path))?;
     }
     Ok(())
@@ -58,9 +60,10 @@ pub(super) fn put(folder: &Path, upto: u64, file: &Path) -> Result<()> {
 pub(super) fn get(folder: &Path, file: &Path) -> Result<Option<u64>> {
     // One that is removed while it is being copied has a newer one.
     loop {
-        let Some(newest) = list(folder)?.pop() else { return Ok(None) };
-        match std::fs::copy(path(folder, newest), file) {
-            Ok(_) => return Ok(Some(newest)),
+        let Some((newest, digest)) = list(folder)?.pop() else { return Ok(None) };
+        let place = path(folder, newest, &digest);
+        match std::fs::copy(&place, file) {
+            Ok(_) => return whole::check(file, place.display(), &digest).map(|()| Some(newest)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed("copy", file)(e)),
         }

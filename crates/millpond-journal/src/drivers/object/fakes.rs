@@ -18,6 +18,10 @@ pub(super) enum Fault {
     Ignores,
     /// It looks whether the object is there, and then writes.
     LooksThenWrites,
+    /// It creates, and says that somebody else did: as a client hears that lost the answer and asked again.
+    LosesEveryAnswer,
+    /// An answer longer than a few pieces breaks off.
+    CutsLongAnswers,
 }
 
 /// A store with a fault.
@@ -43,14 +47,24 @@ impl ObjectStore for Faulty {
             // All who race have looked by then.
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        options.mode = PutMode::Overwrite;
+        if self.fault == Fault::LosesEveryAnswer && options.mode == PutMode::Create {
+            self.inner.put_opts(location, payload, options).await?;
+            return Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
+        }
+        if self.fault != Fault::CutsLongAnswers {
+            options.mode = PutMode::Overwrite;
+        }
         self.inner.put_opts(location, payload, options).await
     }
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(location, options).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
+        let found = self.inner.get_opts(location, options).await?;
+        if self.fault == Fault::CutsLongAnswers && found.range.end - found.range.start > super::snapshots::PIECE {
+            return Err(object_store::Error::Generic { store: "fake", source: "the answer broke off".into() });
+        }
+        Ok(found)
     }
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(locations)

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::errors::{failed, get, is_there_already, of_create};
 use super::floor::Floor;
 use super::{ObjectOptions, create_only, snapshots};
-use crate::journal::{After, Append, Exclusive, Journal, Limit, Stored};
+use crate::journal::{After, Append, Exclusive, Journal, Limit, Stored, lost};
 
 /// The largest entry: sent in one request, and held in memory.
 const ENTRY_BYTES: usize = 16 << 20;
@@ -125,7 +125,11 @@ impl Inner {
     async fn append(&self, after: u64, bytes: Bytes) -> Result<Append> {
         let number = after + 1;
         let location = self.entry(number);
-        let answer = self.store.put_opts(&location, bytes.into(), create_only()).await;
+        let before = self.entry(after);
+        // Beside the create, because it costs no time there: is the entry that this one follows still there? A store would
+        // as gladly create one behind a gap.
+        let (answer, before) =
+            tokio::join!(self.store.put_opts(&location, bytes.into(), create_only()), self.store.head(&before));
         let unknown = |error: Error| {
             Error::new(ErrorKind::UnknownOutcome, "the entry may have been created, but the floor could not be read")
                 .with_source(error.to_string())
@@ -136,6 +140,12 @@ impl Inner {
             Floor::Removed => return Err(self.removed()),
             // Whatever was created there does not count; nobody reads below the floor.
             Floor::At(floor) if number <= floor => return Ok(Append::Overtaken),
+            Floor::At(floor) if after > floor && matches!(before, Err(object_store::Error::NotFound { .. })) => {
+                if answer.is_ok() {
+                    self.store.delete(&location).await.map_err(failed("take back", &location))?;
+                }
+                return Err(lost(after, after - 1));
+            }
             Floor::At(_) => {}
         }
         match answer {
@@ -235,5 +245,27 @@ impl Journal for ObjectJournal {
 
     async fn size(&self) -> Result<u64> {
         self.run(|inner| async move { inner.size().await }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    #[tokio::test]
+    async fn nothing_is_acknowledged_behind_a_gap() {
+        let store = Arc::new(InMemory::new());
+        let journal = ObjectJournal::new(Arc::clone(&store) as _, Location::from("j"), &ObjectOptions::default());
+        for after in 0..3 {
+            assert_eq!(journal.append(after, "{}".into()).await.unwrap(), Append::Written);
+        }
+        store.delete(&entry(&Location::from("j"), 3)).await.unwrap();
+        let error = journal.append(3, "{}".into()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("entry 3 was acknowledged"), "{error}");
+        let taken_back = store.head(&entry(&Location::from("j"), 4)).await;
+        assert!(matches!(taken_back, Err(object_store::Error::NotFound { .. })));
+        assert_eq!(journal.append(2, "{}".into()).await.unwrap(), Append::Written, "where the journal does end");
     }
 }

@@ -1,10 +1,14 @@
-//! Snapshots as objects, named after the entry that they go up to.
+//! Snapshots as objects, named after the entry that they go up to and their own digest.
+//!
+//! They are larger than one request may take time for, so they go and come in pieces, each a request that is tried again
+//! by itself. Files are touched on threads for that.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use millpond_core::{Error, Result};
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Location;
@@ -12,47 +16,75 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::io::AsyncWriteExt as _;
 
 use super::errors::failed;
+use crate::drivers::whole;
 
-/// Bytes that are read and sent at once.
-const CHUNK: usize = 8 << 20;
+/// Bytes of a piece.
+pub(super) const PIECE: u64 = 8 << 20;
+
+/// A snapshot in the store.
+struct Kept {
+    upto: u64,
+    digest: String,
+    size: u64,
+    location: Location,
+}
 
 fn folder(journal: &Location) -> Location {
     journal.clone().join("snapshots")
 }
 
-fn local(path: &Path) -> impl Fn(std::io::Error) -> Error {
+fn local(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
     let path = path.display().to_string();
     move |e| Error::unavailable(format!("cannot use the snapshot's file {path}")).with_source(e)
 }
 
-async fn list(store: &Arc<dyn ObjectStore>, journal: &Location) -> Result<Vec<(u64, Location)>> {
+async fn hop<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let went_away = |e| Err(Error::unavailable("the thread of a snapshot's file went away").with_source(e));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(went_away)
+}
+
+async fn list(store: &Arc<dyn ObjectStore>, journal: &Location) -> Result<Vec<Kept>> {
     let folder = folder(journal);
     let found: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(failed("list", &folder))?;
-    let number = |l: &Location| l.filename().and_then(|n| n.strip_suffix(".db")?.parse::<u64>().ok());
-    let mut found: Vec<_> = found.into_iter().filter_map(|m| Some((number(&m.location)?, m.location))).collect();
-    found.sort_unstable();
+    let kept = |m: object_store::ObjectMeta| {
+        let (upto, digest) = whole::parse(m.location.filename()?)?;
+        Some(Kept { upto, digest, size: m.size, location: m.location })
+    };
+    let mut found: Vec<Kept> = found.into_iter().filter_map(kept).collect();
+    found.sort_unstable_by(|a, b| (a.upto, &a.digest).cmp(&(b.upto, &b.digest)));
     Ok(found)
 }
 
 /// Sends a file as the snapshot up to an entry; the older ones go.
 pub(super) async fn put(store: &Arc<dyn ObjectStore>, journal: &Location, upto: u64, file: &Path) -> Result<()> {
-    let location = folder(journal).join(format!("{upto:020}.db"));
-    let mut writer = BufWriter::with_capacity(Arc::clone(store), location.clone(), CHUNK);
+    let (path, problem) = (file.to_owned(), local(file));
+    let (digest, mut source) = hop(move || {
+        let digest = whole::digest(&path).map_err(&problem)?;
+        Ok((digest, File::open(&path).map_err(&problem)?))
+    })
+    .await?;
+    let location = folder(journal).join(whole::name(upto, &digest));
     let sending = |e: std::io::Error| Error::unavailable(format!("cannot write {location}")).with_source(e);
-    let mut source = std::fs::File::open(file).map_err(local(file))?;
-    let mut chunk = vec![0; CHUNK];
+    let mut writer = BufWriter::with_capacity(Arc::clone(store), location.clone(), usize::try_from(PIECE).unwrap_or(usize::MAX));
     loop {
-        let read = std::io::Read::read(&mut source, &mut chunk).map_err(local(file))?;
-        if read == 0 {
+        let problem = local(file);
+        let (piece, rest) = hop(move || {
+            let mut piece = Vec::new();
+            std::io::Read::by_ref(&mut source).take(PIECE).read_to_end(&mut piece).map_err(problem)?;
+            Ok((piece, source))
+        })
+        .await?;
+        if piece.is_empty() {
             break;
         }
-        writer.write_all(&chunk[..read]).await.map_err(sending)?;
+        source = rest;
+        writer.write_all(&piece).await.map_err(sending)?;
     }
     writer.shutdown().await.map_err(sending)?;
-    for (_, older) in list(store, journal).await?.into_iter().filter(|(n, _)| *n < upto) {
-        match store.delete(&older).await {
+    for older in list(store, journal).await?.into_iter().filter(|kept| kept.upto < upto) {
+        match store.delete(&older.location).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(failed("delete", &older)(error)),
+            Err(error) => return Err(failed("delete", &older.location)(error)),
         }
     }
     Ok(())
@@ -62,17 +94,55 @@ pub(super) async fn put(store: &Arc<dyn ObjectStore>, journal: &Location, upto: 
 pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: &Path) -> Result<Option<u64>> {
     // One that is removed while it is being read has a newer one.
     loop {
-        let Some((upto, location)) = list(store, journal).await?.pop() else { return Ok(None) };
-        let found = match store.get(&location).await {
-            Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => continue,
-            Err(error) => return Err(failed("read", &location)(error)),
-        };
-        let mut target = std::fs::File::create(file).map_err(local(file))?;
-        let mut bytes = found.into_stream();
-        while let Some(chunk) = bytes.next().await {
-            target.write_all(&chunk.map_err(failed("read", &location))?).map_err(local(file))?;
+        let Some(newest) = list(store, journal).await?.pop() else { return Ok(None) };
+        if fetch(store, &newest, file).await? {
+            let (copy, place, digest) = (file.to_owned(), newest.location, newest.digest);
+            hop(move || whole::check(&copy, place, &digest)).await?;
+            return Ok(Some(newest.upto));
         }
-        return Ok(Some(upto));
+    }
+}
+
+/// Copies a snapshot piece by piece. False when it is gone.
+async fn fetch(store: &Arc<dyn ObjectStore>, kept: &Kept, file: &Path) -> Result<bool> {
+    let mut target = File::create(file).map_err(local(file))?;
+    let mut at = 0;
+    while at < kept.size {
+        let end = kept.size.min(at + PIECE);
+        let piece = match store.get_range(&kept.location, at..end).await {
+            Ok(piece) => piece,
+            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(failed("read", &kept.location)(error)),
+        };
+        let problem = local(file);
+        target = hop(move || target.write_all(&piece).map(|()| target).map_err(problem)).await?;
+        at = end;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::object::fakes::{Fault, Faulty};
+    use object_store::memory::InMemory;
+
+    #[tokio::test]
+    async fn a_snapshot_of_any_size_comes_back_piece_by_piece_and_damage_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (made, copy) = (folder.path().join("made"), folder.path().join("copy"));
+        let bytes: Vec<u8> = (0..2 * PIECE + 17).map(|n| (n * n % 251) as u8).collect();
+        std::fs::write(&made, &bytes).unwrap();
+        let faulty = Arc::new(Faulty { inner: InMemory::new(), fault: Fault::CutsLongAnswers });
+        let (store, journal): (Arc<dyn ObjectStore>, _) = (Arc::clone(&faulty) as _, Location::from("j"));
+        put(&store, &journal, 7, &made).await.unwrap();
+        put(&store, &journal, 9, &made).await.unwrap();
+        assert_eq!(get(&store, &journal, &copy).await.unwrap(), Some(9));
+        assert_eq!(std::fs::read(&copy).unwrap(), bytes);
+        let kept = list(&store, &journal).await.unwrap();
+        assert_eq!(kept.iter().map(|k| k.upto).collect::<Vec<_>>(), [9], "the older one is gone");
+        faulty.inner.put(&kept[0].location, vec![0; bytes.len()].into()).await.unwrap();
+        let damaged = get(&store, &journal, &copy).await.unwrap_err();
+        assert!(damaged.to_string().contains(kept[0].location.as_ref()), "{damaged}");
     }
 }
