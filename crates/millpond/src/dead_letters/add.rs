@@ -9,7 +9,8 @@ use millpond_core::{
 };
 
 use super::model::{job_key, key};
-use super::{Added, DeadLetter, DeadLetterJob, DeadLetterState, DeadLetteredItem, DeadLetters, TRIES};
+use super::turns::{TRIES, give_way};
+use super::{Added, DeadLetter, DeadLetterJob, DeadLetterState, DeadLetteredItem, DeadLetters};
 
 /// Letters one commit evicts at most: each is an expectation and a delete.
 const EVICT_AT_MOST: i64 = 1_000;
@@ -37,7 +38,7 @@ impl DeadLetters {
 
     async fn try_add(&self, job: &str, item: DeadLetteredItem) -> Result<Added> {
         let mut last = None;
-        for _ in 0..TRIES {
+        for losses in 1..=TRIES {
             let Plan { commit, merged, evicted, unchanged } = self.plan_add(job, item.clone()).await?;
             if let Some(revision) = unchanged {
                 return Ok(Added { revision, merged, evicted });
@@ -50,6 +51,7 @@ impl DeadLetters {
                 Err(e) if e.is_conflict() => last = Some(e),
                 Err(e) => return Err(e),
             }
+            give_way(&self.store, losses).await;
         }
         Err(last
             .unwrap_or_else(|| Error::conflict(format!("the dead letters of job {job} keep changing")))

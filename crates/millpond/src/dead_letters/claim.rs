@@ -16,6 +16,7 @@ use millpond_core::{
 use crate::conditions::Conditions;
 
 use super::model::ClaimNote;
+use super::turns::{TRIES, give_way};
 use super::{Claim, ClaimRequest, DeadLetter, DeadLetterState, DeadLetters, LetterRef};
 
 /// Letters a claim looks at, at most.
@@ -24,8 +25,6 @@ const WINDOW_MOST: usize = 200;
 const WINDOW_LEAST: usize = 64;
 /// Letters in one claim, at most.
 const CLAIM_MOST: usize = 100;
-/// How often a claim looks again after others were faster. Each time somebody else got something.
-const CLAIM_TRIES: u32 = 64;
 
 impl DeadLetters {
     /// Claims letters that may be processed: those that wait, and those whose worker let its visibility timeout pass.
@@ -45,7 +44,7 @@ impl DeadLetters {
         }
         check_visibility(request.visibility)?;
         let mut want = request.limit;
-        for _ in 0..CLAIM_TRIES {
+        for losses in 1..=TRIES {
             let window = self.window(request).await?;
             let chosen = self.spread(window, want);
             if chosen.is_empty() {
@@ -55,8 +54,9 @@ impl DeadLetters {
                 Err(e) if e.is_conflict() => want = (want / 2).max(1),
                 other => return other,
             }
+            give_way(&self.store, losses).await;
         }
-        Err(Error::unavailable(format!("other workers were faster {CLAIM_TRIES} times")).with_next("claim again"))
+        Err(Error::unavailable(format!("other workers were faster {TRIES} times")).with_next("claim again"))
     }
 
     /// The letters that have been available longest.

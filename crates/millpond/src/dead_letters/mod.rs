@@ -22,6 +22,7 @@ mod purge;
 mod report;
 mod settle;
 mod signature;
+mod turns;
 
 use std::time::Duration;
 
@@ -38,9 +39,6 @@ pub use report::{AnalysisRequest, DeadLetterStats, FailureAnalysis, FailurePatte
 pub use signature::error_signature;
 
 use model::key;
-
-/// How often an operation that reads before it writes begins again when somebody else was faster.
-const TRIES: u32 = 64;
 
 /// Open letters a job holds if nothing else is said.
 pub const DEFAULT_CAPACITY: u32 = 1_000;

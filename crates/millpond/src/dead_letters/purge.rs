@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::conditions::Conditions;
 
 use super::settle::{job_counts, per_job};
-use super::{DeadLetter, DeadLetterState, DeadLetters, TRIES};
+use super::turns::{TRIES, give_way};
+use super::{DeadLetter, DeadLetterState, DeadLetters};
 
 /// Letters one purge removes at most.
 const BATCH_MOST: usize = 1_000;
@@ -66,7 +67,7 @@ impl DeadLetters {
             return Err(Error::invalid(format!("a purge takes 1 to {BATCH_MOST} letters a batch, of at least one state")));
         }
         let mut last = None;
-        for _ in 0..TRIES {
+        for losses in 1..=TRIES {
             let page = self.letters().page(request.query()?).await?;
             if page.items.is_empty() {
                 return Ok(PurgedLetters { deleted: 0, more: page.next.is_some() });
@@ -85,6 +86,7 @@ impl DeadLetters {
                 Err(e) if e.is_conflict() => last = Some(e),
                 Err(e) => return Err(e),
             }
+            give_way(&self.store, losses).await;
         }
         Err(last.unwrap_or_else(|| Error::conflict("the letters keep changing")).with_next("purge again"))
     }
