@@ -76,6 +76,11 @@ impl Report {
         self.goal(what, ratio, goal, ratio >= goal, ">=");
     }
 
+    /// A ratio that is only shown.
+    pub fn shown(&self, what: &str, ratio: f64) {
+        println!("  {what:<58} {ratio:>12.2}");
+    }
+
     /// A value with the most it may be.
     pub fn at_most(&mut self, what: &str, value: f64, goal: f64) {
         self.goal(what, value, goal, value <= goal, "<=");
@@ -96,7 +101,7 @@ impl Report {
         let what = format!("/ {name} ({})", number(theirs));
         match goal {
             Some(goal) => self.ratio(&what, ratio, goal),
-            None => println!("  {what:<58} {ratio:>12.2}"),
+            None => self.shown(&what, ratio),
         }
     }
 

@@ -45,7 +45,7 @@ pub fn write(ground: &Ground<'_>, name: &str, bytes: usize) -> Done<Option<Step>
             }))
         }
         "s3" => {
-            let (bucket, number) = (Arc::new(s3(ground)?), Arc::new(AtomicU64::new(1)));
+            let (bucket, number) = (s3(ground)?, Arc::new(AtomicU64::new(1)));
             let name = name.to_owned();
             Some(Arc::new(move |_| {
                 let (bucket, body) = (Arc::clone(&bucket), body.clone());
@@ -84,7 +84,7 @@ pub fn trip(ground: &Ground<'_>) -> Done<Option<Step>> {
             }))
         }
         "s3" => {
-            let bucket = Arc::new(s3(ground)?);
+            let bucket = s3(ground)?;
             Some(Arc::new(move |_| {
                 let bucket = Arc::clone(&bucket);
                 Box::pin(async move { bucket.get(&"bare/absent".into()).await.is_err() })
@@ -100,17 +100,24 @@ fn redis(ground: &Ground<'_>) -> Done<redis::aio::MultiplexedConnection> {
 }
 
 fn nats(ground: &Ground<'_>) -> Done<async_nats::Client> {
-    Ok(ground.runtime.block_on(async_nats::connect(format!("nats://127.0.0.1:{}", port(ground)?)))?)
+    // Ten thousand publishes that are each flushed take longer than the client's usual ten seconds.
+    let options = async_nats::ConnectOptions::new().request_timeout(Some(std::time::Duration::from_secs(60)));
+    Ok(ground.runtime.block_on(options.connect(format!("nats://127.0.0.1:{}", port(ground)?)))?)
 }
 
-fn s3(ground: &Ground<'_>) -> Done<AmazonS3> {
+/// A bucket beside those of the stores, made when it is first asked for.
+fn s3(ground: &Ground<'_>) -> Done<Arc<AmazonS3>> {
+    if let Some(bucket) = ground.bucket.get() {
+        return Ok(Arc::clone(bucket));
+    }
     ground.running.store("bare")?;
     let mut builder =
         AmazonS3Builder::new().with_bucket_name("bare").with_endpoint(format!("http://127.0.0.1:{}", port(ground)?));
     for (key, value) in S3_KEYS {
         builder = builder.with_config(key.parse::<AmazonS3ConfigKey>()?, value);
     }
-    Ok(builder.with_client_options(ClientOptions::new().with_allow_http(true)).build()?)
+    let bucket = Arc::new(builder.with_client_options(ClientOptions::new().with_allow_http(true)).build()?);
+    Ok(Arc::clone(ground.bucket.get_or_init(|| bucket)))
 }
 
 fn port(ground: &Ground<'_>) -> Done<u16> {

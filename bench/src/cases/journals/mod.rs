@@ -30,6 +30,7 @@ struct Ground<'r> {
     driver: &'static str,
     running: RunningBackend,
     runtime: &'r Runtime,
+    bucket: std::cell::OnceCell<std::sync::Arc<object_store::aws::AmazonS3>>,
 }
 
 /// What is measured on a ground.
@@ -57,7 +58,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
         let runtime = world::runtime()?;
         let start = || -> Done<Option<Ground<'_>>> {
             let Some(running) = backend.start()? else { return Ok(None) };
-            Ok(Some(Ground { driver, running, runtime: &runtime }))
+            Ok(Some(Ground { driver, running, runtime: &runtime, bucket: std::cell::OnceCell::new() }))
         };
         if !wanted.is_empty() {
             let Some(ground) = start()? else { continue };

@@ -45,9 +45,12 @@ pub fn run(ground: &Ground<'_>, _: &crate::Args, report: &mut Report) -> Done {
         let retries = sum(|t| t.replanned) / sum(|t| t.appended).max(1.0);
         println!("    worst p99 {worst:.0} ms, {retries:.2} plans thrown away for each entry");
         if processes > 1 {
-            // With object stores it is the server's own queue that decides: printed, without a goal.
-            let goal = if driver == "s3" { 0.0 } else { 0.7 };
-            report.ratio(&format!("{processes} processes: smallest share / largest"), least / most, goal);
+            let what = format!("{processes} processes: smallest share / largest");
+            match driver {
+                // With an object store it is the server's own queue that decides.
+                "s3" => report.shown(&what, least / most),
+                _ => report.ratio(&what, least / most, 0.7),
+            }
         }
     }
     Ok(())
