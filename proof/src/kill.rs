@@ -9,6 +9,11 @@ use crate::backends::{self, Kind};
 use crate::writer::{Acknowledged, Writer, look};
 use crate::{Failure, block_on};
 
+/// Microseconds within which a writer is killed that was just started: it opens the store then.
+const OPENING: u64 = 60_000;
+/// Microseconds within which a writer is killed after an acknowledgement.
+const COMMITTING: u64 = 5_000;
+
 /// How often.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -52,7 +57,8 @@ fn one(name: &str, kind: Kind, options: &Arguments) -> Result<(), Failure> {
         if kill % 5 != 0 {
             writer.until(1 + random.below(150))?;
         }
-        std::thread::sleep(Duration::from_micros(random.below(5_000)));
+        let most = if kill % 5 == 0 { OPENING } else { COMMITTING };
+        std::thread::sleep(Duration::from_micros(random.below(most)));
         acknowledged = writer.kill();
         let found = block_on(look(&url, &acknowledged))??;
         if found.lost > 0 {
@@ -62,6 +68,9 @@ fn one(name: &str, kind: Kind, options: &Arguments) -> Result<(), Failure> {
         }
         ahead += u64::from(found.ahead > last);
         last = found.ahead;
+    }
+    if options.kills >= 100 && ahead == 0 {
+        return Err(format!("{name}: no kill fell between a commit and its acknowledgement, so this finds little").into());
     }
     let mut crashes = 0;
     for _ in 0..options.crashes {

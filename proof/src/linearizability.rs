@@ -64,6 +64,9 @@ fn one(name: &str, kind: Kind, options: &Arguments) -> Result<(), Failure> {
             }
         }
     }
+    if options.histories >= 4 && unknown == 0 {
+        return Err(format!("{name}: no outcome was unknown, so this finds little").into());
+    }
     println!(
         "{}: {} histories of {calls} calls, {unknown} of unknown outcome: linearizable ({:.1?})",
         name,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use millpond::{Commit, CommitId, MergeOp, NewEvent, Store};
+use millpond::{Commit, CommitId, ErrorKind, MergeOp, NewEvent, Store};
 use millpond_testservers::{Fault, Proxy};
 use serde_json::json;
 
@@ -29,30 +29,37 @@ pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
         let Some(port) = running.port() else { continue };
         let proxy = Proxy::start(port)?;
         let url = running.store("proxied")?.replace(&format!(":{port}"), &format!(":{}", proxy.port()));
-        let (met, told) = block_on(lose(&url, &proxy, options.flights))??;
-        if met == 0 {
-            return Err(format!("{name}: no fault met a flight").into());
+        let ([requests, answers], told) = block_on(lose(&url, &proxy, options.flights))??;
+        if requests == 0 || answers == 0 {
+            return Err(format!("{name}: {requests} requests and {answers} answers were lost, so this finds nothing").into());
         }
-        println!("{name}: {met} flights lost, each commit applied once; {told} callers heard at once ({:.1?})", began.elapsed());
+        println!(
+            "{name}: {requests} requests and {answers} answers lost, each commit applied once; {told} callers heard at once ({:.1?})",
+            began.elapsed()
+        );
     }
     Ok(())
 }
 
-async fn lose(url: &str, proxy: &Proxy, flights: u64) -> Result<(u64, u64), Failure> {
+/// Lost requests and lost answers, and how many callers heard of their commit at once.
+async fn lose(url: &str, proxy: &Proxy, flights: u64) -> Result<([u64; 2], u64), Failure> {
     let store = open(url).await?;
     store.commit(step(store.new_commit_id(), "warm")?).await?;
-    let (mut met, mut told) = (0, 0);
+    let (mut met, mut told) = ([0, 0], 0);
     for flight in 1..=flights {
-        for fault in [Fault::LoseRequest(flight), Fault::LoseAnswer(flight)] {
+        for (met, fault) in met.iter_mut().zip([Fault::LoseRequest(flight), Fault::LoseAnswer(flight)]) {
             let name = format!("{fault:?}");
             let id = store.new_commit_id();
             quiet(proxy).await;
             proxy.arm(&[fault]);
             let first = store.commit(step(id, &name)?).await;
-            met += proxy.met().len() as u64;
+            *met += proxy.met().len() as u64;
             proxy.arm(&[]);
             match first {
                 Ok(_) => told += 1,
+                Err(error) if error.kind() != ErrorKind::UnknownOutcome && applied(&store, &name).await? != (0, 0) => {
+                    return Err(format!("{fault:?}: the caller was told that nothing was applied, and it was: {error}").into());
+                }
                 // What was not applied, or is not known, is sent again under its id.
                 Err(_) => drop(store.commit(step(id, &name)?).await?),
             }

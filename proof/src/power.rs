@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use millpond_testservers::{NatsRelease, NatsServer, NatsSync, PostgresServer, RedisFsync, RedisServer};
+use millpond::ErrorKind;
+use millpond_testservers::{
+    Backend, NatsRelease, NatsServer, NatsSync, PostgresServer, RedisFsync, RedisServer, find_program, missing,
+};
 
 use crate::backends::{self, Kind, Running};
 use crate::writer::{Acknowledged, Found, Writer, look, open};
@@ -74,6 +77,14 @@ pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
         // Memory keeps nothing; the test's S3 server acknowledges before it flushes, which is its own affair. Of a
         // cluster one machine loses its power, which is another test: see `kill`.
         if matches!(kind, Kind::Memory) || name == "s3" || name.ends_with("-cluster") {
+            continue;
+        }
+        if matches!(kind, Kind::Of(Backend::Sqlite | Backend::File) | Kind::Object) {
+            if find_program("strace", &[]).is_none() {
+                missing("strace", "apt-get install strace")?;
+                continue;
+            }
+        } else if kind.start()?.is_none() {
             continue;
         }
         line(name, false, options)?;
@@ -144,11 +155,13 @@ pub fn cut(cut: &Cut) -> Result<(), Failure> {
     unmount(&cut.mount)?;
     mount_image(&copy, &cut.mount)?;
     forget_replicas(&cut.mount)?;
-    server.restart()?;
-    let found = match block_on(look(&url, &acknowledged))? {
+    let found = match server.restart().map_err(Failure::from).and_then(|()| block_on(look(&url, &acknowledged))?) {
         Ok(found) => found,
-        // Without flushes the store may be gone whole, or damaged. That is a loss of everything.
-        Err(_) if cut.unflushed => Found { lost: acknowledged.total(), ..Found::default() },
+        // Without flushes the store may be gone whole, or damaged. That is a loss of everything, and is told.
+        Err(failure) if cut.unflushed && is_loss(&failure) => {
+            eprintln!("{}: without flushes: {failure}", cut.name);
+            Found { lost: acknowledged.total(), ..Found::default() }
+        }
         Err(failure) => return Err(failure),
     };
     server.kill();
@@ -156,6 +169,15 @@ pub fn cut(cut: &Cut) -> Result<(), Failure> {
     // What is dropped would look for its files in a place that is about to be unmounted.
     drop(server);
     Ok(())
+}
+
+/// Whether a store that does not open says that it is damaged or gone: one that cannot be reached, or a URL that is wrong, is
+/// no loss. A server that does not start on what it finds has no such words.
+fn is_loss(failure: &Failure) -> bool {
+    match failure.downcast_ref::<millpond::Error>() {
+        Some(error) => matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
+        None => true,
+    }
 }
 
 /// What holds the store.

@@ -1,6 +1,6 @@
 //! Answers without what two engines cannot share: moments, and what leases hold of them.
 
-use millpond::{Answer, Change, Found, LEASES, Outcome, Page, Record, Result, Store};
+use millpond::{Answer, Change, Event, Found, LEASES, Outcome, Page, Record, Result, Store};
 
 use super::history::Question;
 use crate::Failure;
@@ -33,8 +33,13 @@ fn change(c: &Change) -> String {
     match c {
         Change::Record(r) => record(r),
         Change::Deleted(d) => format!("{}/{} deleted {} at {} by {:?}", d.collection, d.key, d.revision, d.position, d.by),
-        Change::Event(e) => format!("{}#{} at {} {:?} {}", e.stream, e.sequence, e.position, e.id, e.data),
+        Change::Event(e) => event(e),
     }
+}
+
+fn event(e: &Event) -> String {
+    let words = format!("{:?} {:?} {:?} {:?} {:?}", e.id, e.correlation, e.agent, e.source, e.labels);
+    format!("{}#{} at {} {} {words} {}", e.stream, e.sequence, e.position, e.kind, e.data)
 }
 
 fn answer(answer: Answer) -> Vec<String> {

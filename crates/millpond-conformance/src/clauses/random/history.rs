@@ -124,6 +124,11 @@ impl History {
             let mut event = NewEvent::of(self.pick(&["a.x", "a.y", "b"]), &json!({"n": n, "success": n.is_multiple_of(2)}))?;
             event.id = self.one_in(2).then(|| format!("e{}", self.below(6)));
             event.agent = self.one_in(2).then(|| format!("w{}", self.below(2)));
+            event.correlation = self.one_in(3).then(|| format!("c{}", self.below(3)));
+            event.source = self.one_in(3).then(|| "plugin \"ä\"".to_owned());
+            if self.one_in(3) {
+                event.labels.insert(format!("label {}", self.below(2)), "ü\n".to_owned());
+            }
             events.push(event);
         }
         Ok(events)
