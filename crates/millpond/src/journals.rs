@@ -74,6 +74,11 @@ async fn open_place(driver: Driver, url: String, create: bool, host: Arc<dyn Hos
         #[cfg(feature = "object")]
         Driver::Object => {
             use millpond_journal::drivers::object::{ObjectJournals, ObjectOptions, ObjectPlace};
+            let folder = url.strip_prefix("object-file:").map(|rest| rest.split('?').next().unwrap_or_default());
+            // Reading its URL makes the folder.
+            if let Some(folder) = folder.filter(|folder| !create && !std::path::Path::new(folder).exists()) {
+                return Err(Error::not_found(format!("there is no store at object-file:{folder}")));
+            }
             let place = ObjectPlace::parse(&url)?.ok_or_else(|| Error::invalid("this is no object store's URL"))?;
             Ok(Arc::new(ObjectJournals::open(place, ObjectOptions { create, host, ..ObjectOptions::default() }).await?))
         }
