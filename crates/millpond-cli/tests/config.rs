@@ -93,7 +93,7 @@ fn an_option_that_is_misspelt_is_an_error_with_the_right_name_for_every_backend(
         ("file:./x?cahce=/c", "cache"),
     ] {
         let checked = scene.quiet(&format!("config check --store {place}"));
-        assert_eq!(code(&checked), Some(1), "{place}: {}", said(&checked));
+        assert_eq!(code(&checked), Some(2), "{place}: {}", said(&checked));
         assert!(said(&checked).contains(&format!("did you mean {near}?")), "{place}: {}", said(&checked));
     }
 }
