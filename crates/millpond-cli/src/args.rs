@@ -29,9 +29,9 @@ Start with: millpond demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The store: a folder, sqlite:FILE, memory:, file:DIR, postgres://USER@HOST/DATABASE, s3://BUCKET/PREFIX,
-    /// minio://HOST:PORT/BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX [env: MILLPOND_STORE=] [default:
-    /// ./millpond-data]
+    /// The store: a folder, sqlite:FILE, memory:, file:DIR, postgres://USER@HOST/DATABASE, redis://HOST:PORT/NUMBER
+    /// (rediss: with TLS), nats://HOST:PORT (tls: with TLS), s3://BUCKET/PREFIX, minio://HOST:PORT/BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or object-file:DIR [env: MILLPOND_STORE=] [default: ./millpond-data]
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
     /// The configuration file [env: MILLPOND_CONFIG=] [default: ./millpond.yaml, if it is there]

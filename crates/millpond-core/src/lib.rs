@@ -8,9 +8,11 @@
 //!
 //! * [`Commit`] is everything one step did, with what it expects; [`Store::commit`] applies it at once or not at all.
 //! * [`plan::plan`] holds every rule. An [`Engine`] loads what a batch touches, plans, applies, answers.
+//! * [`CallPolicy`] and [`Breaker`] say how long, how often and whether a server is asked.
 //! * [`Front`] gathers concurrent callers into one batch; [`Subscription`] is the one read loop of all feeds.
 
 mod body;
+mod calls;
 mod canonical;
 mod collection;
 mod commit;
@@ -38,6 +40,7 @@ mod subscribe;
 mod time;
 mod typed;
 
+pub use calls::{Breaker, CallPolicy, Pauses, Permit, unknown_parameter};
 pub use collection::{Catalog, Collection, CollectionSpec, Field, FieldKind, FieldValue, RESERVED_FIELDS, Scalar};
 pub use commit::{Acquire, Append, Commit, Expectation, PreparedCommit, PreparedFields, Trim, Write};
 pub use digest::{ContentDigest, DigestOptions};

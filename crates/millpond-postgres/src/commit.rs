@@ -23,7 +23,6 @@ use crate::engine::Inner;
 use crate::errors::Failure;
 use crate::load::{self, Reads};
 use crate::namespaces::{NamespaceRow, existing, lock_call};
-use crate::retry::Retry;
 use crate::session::{Call, Session};
 
 /// What was sent with COMMIT and not answered yet.
@@ -43,7 +42,7 @@ enum Found {
 /// Decides and applies a batch.
 pub(crate) async fn commit(inner: &Inner, namespace: &Namespace, batch: &[PreparedCommit]) -> Result<Vec<Result<Outcome>>> {
     let touched = Touched::of(batch);
-    let mut retry = Retry::new(&*inner.host, &inner.connections, inner.patience);
+    let mut retry = inner.retry();
     let mut sent = None;
     loop {
         let error = match retry.attempt(attempt(inner, namespace, batch, &touched, &mut sent)).await {
@@ -51,7 +50,7 @@ pub(crate) async fn commit(inner: &Inner, namespace: &Namespace, batch: &[Prepar
             Err(Failure::Final(error)) => return Err(undecided_if(sent.is_some(), error)),
             Err(failure) => failure.into_error(),
         };
-        retry.pause(error).await.map_err(|error| undecided_if(sent.is_some(), error))?;
+        retry.pause(error, sent.is_some()).await.map_err(|error| undecided_if(sent.is_some(), error))?;
     }
 }
 

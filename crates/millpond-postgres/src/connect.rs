@@ -106,8 +106,8 @@ impl Connections {
         let pool = Pool::builder(manager)
             .max_size(settings.pool)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(settings.patience))
-            .create_timeout(Some(settings.patience))
+            .wait_timeout(Some(settings.calls.timeout))
+            .create_timeout(Some(settings.calls.timeout))
             .build()
             .map_err(|e| Error::invalid("the pool of connections cannot be made").with_source(e))?;
         let local = settings.local_settings();

@@ -2,11 +2,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
+    Answer, Breaker, CallPolicy, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
     FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
     Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
 };
@@ -52,7 +51,8 @@ pub struct PostgresStats {
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) schema: String,
-    pub(crate) patience: Duration,
+    pub(crate) calls: CallPolicy,
+    breaker: Breaker,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) connections: Connections,
     pub(crate) schemas: Schemas,
@@ -89,7 +89,7 @@ pub async fn migrate(url: &str, specs: &[CollectionSpec]) -> Result<()> {
         schema::migrate(&connections, &settings.schema).await?;
         declare::make_tables(&connections, &settings.schema, specs).await
     };
-    let retry = Retry::new(&host, &connections, settings.patience).long();
+    let retry = Retry::new(&host, &connections, &settings.calls).long();
     retrying(retry, work).await.map_err(|e| e.during("migrate"))
 }
 
@@ -109,7 +109,7 @@ where
                 error
             }
         };
-        if let Err(error) = retry.pause(error).await {
+        if let Err(error) = retry.pause(error, unknown).await {
             return Err(if unknown {
                 Error::new(ErrorKind::UnknownOutcome, "PostgreSQL did not say what became of the request").with_source(error)
             } else {
@@ -130,11 +130,12 @@ impl PostgresEngine {
         let settings = Settings::parse(url)?;
         let connections = Connections::new(&settings)?;
         let work = || Self::prepare(&connections, &settings, options.create);
-        let retry = Retry::new(&*options.host, &connections, settings.patience).long();
+        let retry = Retry::new(&*options.host, &connections, &settings.calls).long();
         retrying(retry, work).await.map_err(|e| e.during("open"))?;
         let inner = Inner {
             schema: settings.schema.clone(),
-            patience: settings.patience,
+            calls: settings.calls,
+            breaker: Breaker::new(settings.location(), &settings.calls),
             host: options.host,
             connections,
             schemas: Schemas::default(),
@@ -171,11 +172,16 @@ impl Inner {
         format!("millpond {}", self.schema)
     }
 
+    /// The attempts of a call that begins now.
+    pub(crate) fn retry(&self) -> Retry<'_> {
+        Retry::new(&*self.host, &self.connections, &self.calls)
+    }
+
     async fn retrying<T, F>(&self, work: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        retrying(Retry::new(&*self.host, &self.connections, self.patience), work).await
+        self.breaker.guard(retrying(self.retry(), work)).await
     }
 
     /// The same for work on a whole store, which may need all the time there is.
@@ -183,7 +189,7 @@ impl Inner {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        retrying(Retry::new(&*self.host, &self.connections, self.patience).long(), work).await
+        self.breaker.guard(retrying(self.retry().long(), work)).await
     }
 
     /// The namespace's row and declarations, of one moment.
@@ -398,7 +404,8 @@ impl Engine for PostgresEngine {
 
     async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
         hint::start_sending(&self.inner);
-        commit::commit(&self.inner, namespace, &batch).await.map_err(|e| e.during("commit"))
+        let committing = commit::commit(&self.inner, namespace, &batch);
+        self.inner.breaker.guard(committing).await.map_err(|e| e.during("commit"))
     }
 
     async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {

@@ -17,6 +17,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error as PgError, Socket};
 
+use crate::nobody;
 use crate::tls::Tls;
 
 type Stream = <Tls as MakeTlsConnect<Socket>>::Stream;
@@ -78,7 +79,14 @@ async fn one(config: &Config, tls: &Tls) -> Result<Connected, PgError> {
 }
 
 async fn limited(most: Duration, config: &Config, tls: &Tls) -> Result<Connected, PgError> {
-    timeout(most, config.connect(tls.clone())).await.unwrap_or_else(|_| Err(PgError::__private_api_timeout()))
+    match timeout(most, config.connect(tls.clone())).await {
+        Ok(result) => result,
+        Err(_) => match nobody::answered(config, most).await {
+            Some(error) => Err(error),
+            // It cannot come to this: nobody cannot be connected to.
+            None => config.connect(tls.clone()).await,
+        },
+    }
 }
 
 /// The addresses of a host that is given by its name alone.

@@ -28,6 +28,7 @@ mod hosts;
 mod load;
 mod names;
 mod namespaces;
+mod nobody;
 mod path;
 mod purge;
 mod query;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use millpond_core::{Error, Result};
+use millpond_core::{CallPolicy, Error, Result, unknown_parameter};
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
@@ -22,9 +22,8 @@ const SCHEMA: &str = "millpond";
 /// Connections of one process, if the URL does not say.
 const POOL: usize = 16;
 const POOL_MOST: usize = 1_000;
-/// How long a call goes on trying, if the URL does not say.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PATIENCE_MOST_S: u64 = 3_600;
+/// How calls are tried, if the URL does not say.
+const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(30)).pausing(Duration::from_secs(1));
 /// How long one attempt to connect takes, if the URL does not say.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long what was sent may stay without the other machine's receipt, and how long a silent connection goes without
@@ -54,8 +53,8 @@ const DRIVER: [&str; 13] = [
 /// Parameters of the driver that a store needs a say in.
 const BOTH: [&str; 3] = ["sslnegotiation", "target_session_attrs", "tcp_user_timeout"];
 /// Parameters of our own.
-const OWN: [&str; 10] =
-    ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit", "timeout"];
+const OWN: [&str; 9] =
+    ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit"];
 
 /// What stands between the program and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +74,7 @@ pub(crate) struct Settings {
     pub(crate) pool: usize,
     pub(crate) pooler: Pooler,
     pub(crate) synchronous_commit: String,
-    pub(crate) patience: Duration,
+    pub(crate) calls: CallPolicy,
     /// A server without fsync was asked for in so many words.
     pub(crate) fsync_off: bool,
 }
@@ -116,7 +115,8 @@ fn wrong(name: &str, value: &str, allowed: &str) -> Error {
 impl Settings {
     /// Reads a URL.
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (url, calls) = CallPolicy::of_url(url, CALLS)?;
+        let (base, query) = url.split_once('?').unwrap_or((&url, ""));
         let (mut driver, mut own) = (Vec::new(), Vec::new());
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(|| Error::invalid(format!("parameter {pair:?} has no value")))?;
@@ -127,7 +127,8 @@ impl Settings {
             } else if DRIVER.contains(&name) || BOTH.contains(&name) {
                 driver.push(pair);
             } else {
-                return Err(unknown(name));
+                let known = OWN.iter().chain(&DRIVER).chain(&BOTH).chain(&CallPolicy::NAMES).copied();
+                return Err(unknown_parameter("the PostgreSQL URL", name, known));
             }
         }
         // The driver's error names the parameter or the part of the URL, never the URL itself, which holds a password.
@@ -137,10 +138,10 @@ impl Settings {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(Error::invalid("the PostgreSQL URL names no host").with_next("write postgres://user@host/database"));
         }
-        Self::finish(&mut config, &Own(own), &given).map(|settings| Self { config, ..settings })
+        Self::finish(&mut config, &Own(own), &given, calls).map(|settings| Self { config, ..settings })
     }
 
-    fn finish(config: &mut Config, own: &Own, given: &dyn Fn(&str) -> bool) -> Result<Self> {
+    fn finish(config: &mut Config, own: &Own, given: &dyn Fn(&str) -> bool, calls: CallPolicy) -> Result<Self> {
         let schema = own.get("schema").unwrap_or(SCHEMA).to_owned();
         let usable = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
             && schema.len() <= 63
@@ -153,7 +154,6 @@ impl Settings {
             "transaction" => Pooler::Transaction,
             _ => Pooler::Session,
         };
-        let patience = own.number("timeout", PATIENCE_MOST_S)?.map_or(PATIENCE, Duration::from_secs);
         let settings = Self {
             config: Config::new(),
             tls: tls(config, own)?,
@@ -163,13 +163,13 @@ impl Settings {
             synchronous_commit: own
                 .word("synchronous_commit", &["on", "remote_apply", "remote_write", "local", "off"])?
                 .to_owned(),
-            patience,
+            calls,
             fsync_off: own.word("fsync", &["on", "off"])? == "off",
         };
         if !given("application_name") {
             config.application_name("millpond");
         }
-        unheard(config, patience, given);
+        unheard(config, calls.timeout, given);
         // A commit on a standby cannot succeed: with several hosts, the one that takes writes is looked for.
         if !given("target_session_attrs") {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -184,7 +184,7 @@ impl Settings {
     /// How long a call waits for a lock before it begins anew: shorter than an attempt takes at most, so that the
     /// connection stays.
     fn lock_wait(&self) -> Duration {
-        self.patience * 2 / 5
+        self.calls.timeout * 2 / 5
     }
 
     /// What every session of ours is set to.
@@ -274,30 +274,6 @@ fn tls(config: &mut Config, own: &Own) -> Result<Tls> {
     Tls::new(verify, root.as_deref(), client.as_ref())
 }
 
-fn unknown(name: &str) -> Error {
-    let all = || OWN.iter().chain(&DRIVER).chain(&BOTH);
-    let near = all().filter(|known| distance(known, name) <= 2).min_by_key(|known| distance(known, name));
-    let mut known: Vec<&str> = all().copied().collect();
-    known.sort_unstable();
-    let next = near.map_or_else(|| format!("known are {}", known.join(", ")), |near| format!("did you mean {near}?"));
-    Error::invalid(format!("the PostgreSQL URL has an unknown parameter {name:?}")).with_next(next)
-}
-
-/// How many letters have to be changed, added or left out.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,7 +281,7 @@ mod tests {
     #[test]
     fn parameters_are_known_or_refused() {
         let parse = |query: &str| Settings::parse(&format!("postgres://u:s3cret@h:1/d?{query}"));
-        for good in ["", "pool=4&pooler=transaction", "schema=app_1", "sslmode=disable", "timeout=5", "connect_timeout=3"] {
+        for good in ["", "pool=4&pooler=transaction", "schema=app_1", "sslmode=disable", "timeout=5", "connect_timeout=3", "retries=0&breaker=3"] {
             parse(good).unwrap();
         }
         for bad in [
@@ -330,6 +306,7 @@ mod tests {
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }
         assert!(parse("pol=4").unwrap_err().to_string().contains("did you mean pool?"));
+        assert!(parse("timout=4").unwrap_err().to_string().contains("did you mean timeout?"));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millpond_core::{Engine, Error, Host, Result};
+use millpond_core::{CallPolicy, Engine, Error, Host, Result, unknown_parameter};
 use millpond_journal::{JournalEngine, JournalOptions, Journals};
 
 #[cfg(feature = "file")]
@@ -26,6 +26,22 @@ enum Driver {
     Redis,
 }
 
+impl Driver {
+    /// How a server is called if the URL does not say; `None` where there is none.
+    fn calls(self) -> Option<CallPolicy> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File => None,
+            #[cfg(feature = "nats")]
+            Self::Nats => Some(millpond_journal::drivers::nats::NatsJournals::CALLS),
+            #[cfg(feature = "object")]
+            Self::Object => Some(millpond_journal::drivers::object::ObjectJournals::CALLS),
+            #[cfg(feature = "redis")]
+            Self::Redis => Some(millpond_journal::drivers::redis::RedisJournals::CALLS),
+        }
+    }
+}
+
 /// The driver of a URL's scheme; `None` when it is of another kind of store, or of a driver that was left out.
 fn driver(url: &str) -> Option<Driver> {
     match url.split_once(':')?.0 {
@@ -42,7 +58,7 @@ fn driver(url: &str) -> Option<Driver> {
 }
 
 /// Opens the place of a URL, on the engine's own thread.
-async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn Journals>> {
+async fn open_place(driver: Driver, url: String, create: bool, host: Arc<dyn Host>) -> Result<Arc<dyn Journals>> {
     match driver {
         #[cfg(feature = "file")]
         Driver::File => {
@@ -53,18 +69,23 @@ async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn
         #[cfg(feature = "nats")]
         Driver::Nats => {
             use millpond_journal::drivers::nats::{NatsJournals, NatsOptions};
-            Ok(Arc::new(NatsJournals::open(NatsOptions { create, ..NatsOptions::parse(&url)? }).await?))
+            Ok(Arc::new(NatsJournals::open(NatsOptions { create, host, ..NatsOptions::parse(&url)? }).await?))
         }
         #[cfg(feature = "object")]
         Driver::Object => {
             use millpond_journal::drivers::object::{ObjectJournals, ObjectOptions, ObjectPlace};
+            let folder = url.strip_prefix("object-file:").map(|rest| rest.split('?').next().unwrap_or_default());
+            // Reading its URL makes the folder.
+            if let Some(folder) = folder.filter(|folder| !create && !std::path::Path::new(folder).exists()) {
+                return Err(Error::not_found(format!("there is no store at object-file:{folder}")));
+            }
             let place = ObjectPlace::parse(&url)?.ok_or_else(|| Error::invalid("this is no object store's URL"))?;
-            Ok(Arc::new(ObjectJournals::open(place, ObjectOptions { create, ..ObjectOptions::default() }).await?))
+            Ok(Arc::new(ObjectJournals::open(place, ObjectOptions { create, host, ..ObjectOptions::default() }).await?))
         }
         #[cfg(feature = "redis")]
         Driver::Redis => {
             use millpond_journal::drivers::redis::{RedisJournals, RedisOptions};
-            Ok(Arc::new(RedisJournals::open(&url, RedisOptions { create, ..RedisOptions::default() }).await?))
+            Ok(Arc::new(RedisJournals::open(&url, RedisOptions { create, host, ..RedisOptions::default() }).await?))
         }
     }
 }
@@ -73,8 +94,13 @@ async fn open_place(driver: Driver, url: String, create: bool) -> Result<Arc<dyn
 pub(crate) async fn open(url: &str, host: Arc<dyn Host>, create: bool) -> Result<Option<Arc<dyn Engine>>> {
     let Some(driver) = driver(url) else { return Ok(None) };
     let (url, cache) = take_cache(url)?;
-    let options = JournalOptions { host, cache, ..JournalOptions::default() };
-    let engine = JournalEngine::connect(open_place(driver, url, create), options).await?;
+    let mut options = JournalOptions { host: Arc::clone(&host), cache, ..JournalOptions::default() };
+    if let Some(usual) = driver.calls() {
+        options.calls = CallPolicy::of_url(&url, usual)?.1;
+        // What an append that was not answered became is worked on for as long again.
+        options.patience = options.calls.timeout * 2;
+    }
+    let engine = JournalEngine::connect(open_place(driver, url, create, host), options).await?;
     Ok(Some(Arc::new(engine)))
 }
 
@@ -121,6 +147,7 @@ struct FilePlace {
 #[cfg(feature = "file")]
 impl FilePlace {
     fn parse(url: &str) -> Result<Self> {
+        const OWN: [&str; 3] = ["cache", "network", "tree"];
         let rest = url.strip_prefix("file:").unwrap_or(url);
         let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -135,8 +162,13 @@ impl FilePlace {
                 "tree=all" => place.tree = TreeMode::Everything,
                 "tree=off" => place.tree = TreeMode::Off,
                 _ => {
-                    return Err(Error::invalid(format!("{url:?}: unknown parameter {parameter:?}"))
-                        .with_next("file: takes tree=definitions|all|off, network=allow and cache=FOLDER"));
+                    let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+                    return Err(if OWN.contains(&name) {
+                        Error::invalid(format!("{url:?}: {name} has a value it does not take"))
+                            .with_next("file: takes tree=definitions|all|off, network=allow and cache=FOLDER")
+                    } else {
+                        unknown_parameter(&format!("{url:?}"), name, OWN)
+                    });
                 }
             }
         }

@@ -97,17 +97,32 @@ fn passwords_come_from_variables_and_files_and_are_never_shown() {
 
 #[test]
 fn the_form_of_the_darwinflow_seed_is_read_as_written() {
-    let file = "storage:\n  workflows:\n    type: file\n    path: ./workflows\n  logs:\n    type: sqlite\n    path: ./logs.db\n  metrics:\n    type: postgres\n    path: app@db/metrics\n";
-    let others = read(file, &[]).unwrap().others().unwrap();
-    let place = |url: &str, domain| (url.to_owned(), vec![domain]);
-    assert_eq!(
-        others,
-        [
-            place("file:./workflows", Domain::Workflows),
-            place("sqlite:./logs.db", Domain::Runs),
-            place("postgres://app@db/metrics", Domain::Metrics)
-        ]
-    );
+    // To the letter, comments included.
+    let file = "\
+storage:
+  workflows:
+    type: file  # or: sqlite, postgres
+    path: darwinflow-data/workflows
+
+  logs:
+    type: sqlite  # or: file, postgres
+    path: darwinflow.db
+
+  metrics:
+    type: sqlite  # or: file, postgres
+    path: darwinflow.db
+";
+    let config = read(file, &[]).unwrap();
+    let workflows = ("file:darwinflow-data/workflows".to_owned(), vec![Domain::Workflows]);
+    // Logs and metrics share a file, so one commit can change both.
+    let shared = ("sqlite:darwinflow.db".to_owned(), vec![Domain::Runs, Domain::Metrics]);
+    assert_eq!(config.others().unwrap(), [workflows, shared]);
+    let line = |key: &str| config.lines().into_iter().find(|l| l.key == key).map(|l| (l.value, l.origin)).unwrap();
+    assert_eq!(line("domains.runs"), ("sqlite:darwinflow.db".to_owned(), "millpond.yaml:6".to_owned()));
+    // The comments' other kinds are read in the same place.
+    let postgres = file.replace("type: sqlite  # or: file, postgres\n    path: darwinflow.db", "type: postgres\n    path: app@db/metrics");
+    let shared = ("postgres://app@db/metrics".to_owned(), vec![Domain::Runs, Domain::Metrics]);
+    assert_eq!(read(&postgres, &[]).unwrap().others().unwrap()[1], shared);
 }
 
 #[test]

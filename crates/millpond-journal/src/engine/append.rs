@@ -4,20 +4,31 @@
 //! is settled by asking again, and by comparing who wrote the entry that is there now.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use millpond_core::{Error, ErrorKind, Result};
+use millpond_core::{CallPolicy, Error, ErrorKind, Host, Pauses, Result};
 
 use crate::entry::{Entry, Signature};
 use crate::journal::{After, Append, Journal, Limit};
 
 /// How long an unknown outcome is worked on before the caller hears of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// The first pause between two tries; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// The pauses meanwhile, if nobody says otherwise.
+pub(crate) const CALLS: CallPolicy = CallPolicy::within(PATIENCE);
+
+/// How long an unknown outcome is worked on, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    policy: CallPolicy,
+    host: Arc<dyn Host>,
+}
+
+impl Patience {
+    pub(crate) fn new(time: Duration, calls: &CallPolicy, host: Arc<dyn Host>) -> Self {
+        Self { policy: calls.settling(time), host }
+    }
+}
 
 /// Appends the parts of one change, each after the one before. `Overtaken` as soon as one is.
 pub(crate) async fn append_all(
@@ -25,12 +36,12 @@ pub(crate) async fn append_all(
     mut after: u64,
     entries: Vec<Bytes>,
     signature: Signature,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Append> {
-    let deadline = Instant::now() + patience;
+    let mut pauses = patience.policy.pauses(&*patience.host);
     let last = after + entries.len() as u64;
     for entry in entries {
-        match append_settled(&*journal, after, &entry, &signature, deadline).await {
+        match append_settled(&*journal, after, &entry, &signature, &mut pauses).await {
             Ok(Append::Written) => after += 1,
             Ok(Append::Overtaken) => return Ok(Append::Overtaken),
             // Only the last part is the commit point: without it the ones before are nothing.
@@ -50,9 +61,8 @@ async fn append_settled(
     after: u64,
     entry: &Bytes,
     signature: &Signature,
-    deadline: Instant,
+    pauses: &mut Pauses,
 ) -> Result<Append> {
-    let mut pause = FIRST_PAUSE;
     let mut unknown: Option<Error> = None;
     loop {
         let error = match journal.append(after, entry.clone()).await {
@@ -71,13 +81,13 @@ async fn append_settled(
             Err(error) => error,
         };
         let unsettled = unknown.take().unwrap_or(error);
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = pauses.left();
         if left.is_zero() {
             return Err(as_unknown(unsettled));
         }
         unknown = Some(unsettled);
-        tokio::time::sleep(pause.min(left)).await;
-        pause = (pause * 2).min(LAST_PAUSE);
+        // With no time for another pause, one last look at the very end.
+        tokio::time::sleep(pauses.next_pause().unwrap_or(left)).await;
         // The entry may have arrived meanwhile, also when appending is what fails.
         if let Ok(Whose::Known(append)) = whose(journal, after, entry, signature).await {
             return Ok(append);

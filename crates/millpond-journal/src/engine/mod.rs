@@ -2,11 +2,13 @@
 //!
 //! * `space.rs`: one namespace in this process; `writer.rs`: the commit loop; `operations.rs`: what is written;
 //! * `append.rs`: an append until its outcome is known; `pacing.rs`: how writers take turns;
+//! * `guarded.rs`: the circuit breaker in front of a place;
 //! * `register.rs`: which namespaces there are; `cache.rs`: where replicas are.
 
 mod append;
 mod cache;
 mod freshness;
+mod guarded;
 pub(crate) mod io;
 mod operations;
 mod pacing;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, Examination, FeedPage, FeedRequest, Host, LocalEngine,
+    Answer, CallPolicy, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, Examination, FeedPage, FeedRequest, Host, LocalEngine,
     Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt, Result,
     StaleReads, SystemHost, Timestamp, uuid_v7,
 };
@@ -42,13 +44,16 @@ pub struct JournalOptions {
     pub cache: Option<PathBuf>,
     /// How long the outcome of an append is worked on before the caller hears that it is unknown.
     pub patience: Duration,
+    /// The pauses while it is worked on, and the circuit breaker in front of the place. How long and how often one
+    /// request is tried is the driver's.
+    pub calls: CallPolicy,
     /// Bytes of journal after which a snapshot is made, at least; also at least half of the last snapshot.
     pub snapshot_bytes: u64,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE, snapshot_bytes: snapshot::LEAST }
+        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE, calls: append::CALLS, snapshot_bytes: snapshot::LEAST }
     }
 }
 

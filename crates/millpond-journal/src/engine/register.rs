@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millpond_core::{Error, Host, Namespace, Result, uuid_v7};
 use millpond_sqlite::Tail;
 use tokio::sync::Mutex;
 
-use super::append::append_all;
+use super::append::{Patience, append_all};
 use crate::entry::{Change, Entry, Named, Other, Parts, Signature, encode};
 use crate::journal::{After, Append, Journal, Limit};
 
@@ -23,7 +22,7 @@ pub(crate) const NAME: &str = "namespaces";
 pub(crate) struct Register {
     journal: Arc<dyn Journal>,
     host: Arc<dyn Host>,
-    patience: Duration,
+    patience: Patience,
     state: Mutex<State>,
 }
 
@@ -35,7 +34,7 @@ struct State {
 }
 
 impl Register {
-    pub(crate) fn new(journal: Arc<dyn Journal>, host: Arc<dyn Host>, patience: Duration) -> Self {
+    pub(crate) fn new(journal: Arc<dyn Journal>, host: Arc<dyn Host>, patience: Patience) -> Self {
         Self { journal, host, patience, state: Mutex::default() }
     }
 
@@ -86,7 +85,7 @@ impl Register {
             let id = uuid_v7(&*self.host).simple().to_string();
             let signature = Signature { by: "register".to_owned(), id };
             let (entries, _) = encode(&state.tail, &signature, &change.text()?, self.journal.max_entry_bytes())?;
-            let sent = append_all(Arc::clone(&self.journal), state.tail.number, entries, signature, self.patience).await?;
+            let sent = append_all(Arc::clone(&self.journal), state.tail.number, entries, signature, self.patience.clone()).await?;
             if sent == Append::Written {
                 self.catch_up(&mut state).await?;
                 return Ok(true);

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use millpond_core::{Engine as _, Error, ErrorKind, Host, Namespace, NamespaceInfo, Position, Result, uuid_v7};
 use millpond_sqlite::{Replica, SqliteEngine};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use super::append::Patience;
 use super::cache::Slot;
 use super::freshness::Freshness;
 use super::pacing::Pacing;
@@ -49,7 +49,7 @@ struct WriterThread {
 pub(crate) struct Setting {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) io: Handle,
-    pub(crate) patience: Duration,
+    pub(crate) patience: Patience,
     pub(crate) counters: Arc<Counters>,
     pub(crate) snapshot_bytes: u64,
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millpond_core::{Error, ErrorKind, Examination, Host, Namespace, NamespaceInfo, Probing, Result};
 use tokio::sync::OnceCell;
 
+use super::append::Patience;
+use super::guarded::guarded;
 use super::io::Io;
 use super::register::{self, Register};
 use super::space::{Setting, Space, closed};
@@ -34,6 +36,10 @@ fn missing(namespace: &Namespace) -> Error {
     Error::not_found(format!("namespace {:?} does not exist", namespace.as_str()))
 }
 
+fn patience(options: &JournalOptions) -> Patience {
+    Patience::new(options.patience, &options.calls, Arc::clone(&options.host))
+}
+
 /// The name of a namespace's journal.
 fn journal_name(named: &Named) -> String {
     format!("{}.{}", named.name, named.store_id)
@@ -45,8 +51,9 @@ impl Spaces {
         options: JournalOptions,
     ) -> Result<Self> {
         let io = Arc::new(Io::start()?);
+        let calls = options.calls;
         let opening = async move {
-            let place = place.await?;
+            let place = guarded(place.await?, &calls);
             let journal = place.open(register::NAME).await?;
             Ok((place, journal))
         };
@@ -57,7 +64,7 @@ impl Spaces {
             (None, None) => user_cache()?,
         };
         Ok(Self {
-            register: Register::new(journal, Arc::clone(&options.host), options.patience),
+            register: Register::new(journal, Arc::clone(&options.host), patience(&options)),
             place,
             open: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -107,7 +114,7 @@ impl Spaces {
         let with = Setting {
             host: self.host(),
             io: self.io.handle()?,
-            patience: self.options.patience,
+            patience: patience(&self.options),
             counters: Arc::clone(&self.counters),
             snapshot_bytes: self.options.snapshot_bytes,
         };

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use millpond_core::{Error, ErrorKind, Host, Namespace, Result};
@@ -17,7 +17,7 @@ use millpond_sqlite::{Replica, ReplicaWrite, Tail, Verdict};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::append::append_all;
+use super::append::{Patience, append_all};
 use super::cache::Slot;
 use super::pacing::Pacing;
 use super::snapshot::{self, Growth, Lease, Making, Take};
@@ -58,7 +58,7 @@ pub(crate) struct Writer {
     pub(crate) namespace: Namespace,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) io: Handle,
-    pub(crate) patience: Duration,
+    pub(crate) patience: Patience,
     pub(crate) counters: Arc<Counters>,
     /// The last entry read. The replica may stand before it, when parts of an unfinished change follow.
     pub(crate) tail: Tail,
@@ -123,7 +123,7 @@ impl Writer {
             let (entries, tail) = encode(&self.tail, &signature, &change, self.journal.max_entry_bytes())?;
             let size: usize = entries.iter().map(Bytes::len).sum();
             let (answer, answered) = sync_channel(1);
-            let sent = append_all(Arc::clone(&self.journal), self.tail.number, entries, signature, self.patience);
+            let sent = append_all(Arc::clone(&self.journal), self.tail.number, entries, signature, self.patience.clone());
             self.io.spawn(async move { answer.send(sent.await) });
             let applied = operation.apply(replica, &self.namespace).and_then(|()| replica.set_tail(&tail));
             match answered.recv().unwrap_or_else(|_| Err(went_away()))? {

@@ -213,6 +213,9 @@ mod tests {
         for variable in sources::USUAL.map(|(name, _)| name) {
             assert!(PAGE.contains(variable), "{variable} is not on the page");
         }
+        for parameter in millpond_core::CallPolicy::NAMES {
+            assert!(PAGE.contains(&format!("| `{parameter}` |")), "{parameter} is not on the page");
+        }
     }
 
     #[test]
@@ -226,12 +229,20 @@ mod tests {
             stores,
             [
                 "sqlite:./millpond.db",
-                "file:./millpond-files?cache=/var/cache/millpond",
-                "postgres://millpond:PASSWORD@db.example.org/acme?schema=millpond&pool=16&timeout=30&sslmode=verify-full",
-                "s3://acme-state/millpond?region=eu-central-1&cache=/var/cache/millpond",
+                "file:./millpond-files?tree=definitions&cache=/var/cache/millpond",
+                "postgres://millpond:PASSWORD@db.example.org/acme?schema=millpond&pool=16&timeout=30s&sslmode=verify-full",
+                "redis://:PASSWORD@cache.example.org:6379/0?prefix=acme&appendfsync=always&timeout=5s&retry_max=200ms&breaker=4&breaker_pause=10s",
+                "nats://n1.example.org:4222,n2.example.org:4222,n3.example.org:4222?prefix=acme&replicas=3&tls=require\
+                 &creds=/etc/millpond/nats.creds&monitor=n1.example.org,n2.example.org,n3.example.org&timeout=15s&retries=20",
+                "s3://acme-state/millpond?region=eu-central-1&cache=/var/cache/millpond&timeout=30s&retries=5&retry_first=50ms&retry_max=2s",
+                "minio://minio.example.org:9000/acme-state/millpond?region=us-east-1&tls=true&cache=/var/cache/millpond\
+                 &timeout=30s&breaker=5&breaker_pause=30s",
                 "sqlite:./millpond.db",
             ]
         );
         assert_eq!(read.last().map(|f| f.domains.len()), Some(3));
+        for example in &examples[..examples.len() - 1] {
+            assert_eq!(example.lines().count(), 16, "{example}");
+        }
     }
 }

@@ -2,22 +2,23 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_core::{Error, Result};
+use millpond_core::{CallPolicy, Error, Host, Result, SystemHost, unknown_parameter};
 use percent_encoding::percent_decode_str;
 
 /// The prefix of streams and subjects if none is named.
 const PREFIX: &str = "millpond";
 /// The longest prefix: stream names have at most 255 bytes.
 const PREFIX_BYTES: usize = 64;
-/// How long the servers are asked again, in all. Electing a leader takes 4 to 9 seconds.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// The longest time that can be asked for.
-const LONGEST_TIMEOUT: u64 = 600;
+/// How the servers are asked, if the URL does not say. Electing a leader takes 4 to 9 seconds.
+pub(super) const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(15));
+/// Parameters of our own.
+const OWN: [&str; 7] = ["ca", "cache", "creds", "monitor", "prefix", "replicas", "tls"];
 
 /// How to open a place on NATS servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NatsOptions {
     /// `host:port` of each server that is tried; the others of a cluster are learned from them.
     pub servers: Vec<String>,
@@ -35,8 +36,10 @@ pub struct NatsOptions {
     pub authorities: Option<PathBuf>,
     /// `host:port` of the servers' monitoring, where they say when they flush. The only way to see it.
     pub monitors: Vec<String>,
-    /// How long the servers are asked again, in all, before an error is answered.
-    pub timeout: Duration,
+    /// How long and how often the servers are asked before an error is answered.
+    pub calls: CallPolicy,
+    /// Randomness, for pauses. The clock is the servers'.
+    pub host: Arc<dyn Host>,
 }
 
 /// Who connects. Never printed.
@@ -70,7 +73,7 @@ impl fmt::Debug for Login {
 
 /// What the parameters may be.
 const TAKES: &str = "nats: takes prefix=NAME, replicas=1|3|5, tls=require, ca=FILE, creds=FILE, \
-    monitor=HOST:PORT[,HOST:PORT…] and timeout=SECONDS";
+    monitor=HOST:PORT[,HOST:PORT…]";
 
 impl NatsOptions {
     /// Reads a URL whose scheme is `nats` or `tls`.
@@ -78,6 +81,7 @@ impl NatsOptions {
     /// # Errors
     /// `Invalid`, without the URL's secrets, for what cannot be read and for an unknown parameter.
     pub fn parse(url: &str) -> Result<Self> {
+        let (url, calls) = CallPolicy::of_url(url, CALLS)?;
         let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("the URL of a NATS store begins with nats://"))?;
         if !matches!(scheme, "nats" | "tls") {
             return Err(invalid("the URL of a NATS store begins with nats:// or tls://"));
@@ -101,7 +105,8 @@ impl NatsOptions {
             tls: scheme == "tls",
             authorities: None,
             monitors: Vec::new(),
-            timeout: TIMEOUT,
+            calls,
+            host: Arc::new(SystemHost),
         };
         for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
             options.take(parameter)?;
@@ -121,17 +126,16 @@ impl NatsOptions {
             ("monitor", servers) if !servers.is_empty() => {
                 self.monitors = servers.split(',').map(|server| read_server(server, "8222")).collect::<Result<_>>()?;
             }
-            ("timeout", seconds) if read_seconds(seconds).is_some() => self.timeout = read_seconds(seconds).unwrap_or(TIMEOUT),
             ("ca", file) if !file.is_empty() => self.authorities = Some(file.into()),
             ("creds", file) if !file.is_empty() && self.login == Login::Anonymous => self.login = Login::File(file.into()),
             ("creds", file) if !file.is_empty() => {
                 return Err(invalid("the URL names a user or token and creds=FILE").with_next("give one of them"));
             }
-            ("replicas" | "tls" | "monitor" | "timeout" | "ca" | "creds", _) => {
+            ("replicas" | "tls" | "monitor" | "ca" | "creds", _) => {
                 return Err(invalid(&format!("the parameter {name:?} has a value it does not take")).with_next(TAKES));
             }
             // Its value may be a secret under a wrong name.
-            _ => return Err(invalid(&format!("unknown parameter {name:?}")).with_next(TAKES)),
+            _ => return Err(unknown_parameter("the NATS URL", name, OWN.into_iter().chain(CallPolicy::NAMES))),
         }
         Ok(())
     }
@@ -171,10 +175,6 @@ fn read_server(text: &str, usual_port: &str) -> Result<String> {
     Ok(format!("{host}:{port}"))
 }
 
-fn read_seconds(text: &str) -> Option<Duration> {
-    text.parse().ok().filter(|seconds| (1..=LONGEST_TIMEOUT).contains(seconds)).map(Duration::from_secs)
-}
-
 fn read_prefix(text: &str) -> Result<String> {
     let ok = (1..=PREFIX_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if ok {
@@ -194,10 +194,12 @@ mod tests {
         let full = "tls://u%40x:s3cret@a:1,[::1]:2/?prefix=p&replicas=3&ca=/c&monitor=a,b:1&timeout=7";
         let full = NatsOptions::parse(full).unwrap();
         assert_eq!(full.login, Login::Password { user: "u@x".into(), password: "s3cret".into() });
-        assert_eq!((full.replicas, full.tls, full.timeout), (Some(3), true, Duration::from_secs(7)));
+        assert_eq!((full.replicas, full.tls, full.calls.timeout), (Some(3), true, Duration::from_secs(7)));
         assert_eq!(full.monitors, ["a:8222", "b:1"]);
         assert_eq!(full.location(), "nats://a:1,[::1]:2/?prefix=p");
         assert!(!format!("{full:?}").contains("s3cret"));
+        let typo = NatsOptions::parse("nats://a/?timout=3").unwrap_err();
+        assert_eq!(typo.next(), Some("did you mean timeout?"));
         assert_eq!(NatsOptions::parse("nats://t0ken@a").unwrap().login, Login::Token("t0ken".into()));
     }
 

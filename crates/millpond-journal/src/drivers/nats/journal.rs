@@ -177,7 +177,7 @@ fn unknown(why: &str) -> Error {
 #[async_trait]
 impl Journal for NatsJournal {
     async fn append(&self, after: u64, entry: Bytes) -> Result<Append> {
-        let mut retry = self.link().retry();
+        let (mut pauses, mut settling) = (self.link().pauses(), self.link().settling());
         loop {
             // Whatever is tried again here was not stored before.
             let (why, ends_at) = match self.try_append(after, entry.clone()).await? {
@@ -187,7 +187,9 @@ impl Journal for NatsJournal {
                 Tried::EndsAt(last) => ("the stream ends too early".to_owned(), Some(last)),
                 Tried::Unheard(why) => (why, self.look_for_stream(after).await?.then_some(0)),
             };
-            if !retry.wait(self.link()).await {
+            // That history was lost is not said because few tries were asked for.
+            let between = if ends_at.is_some() { &mut settling } else { &mut pauses };
+            if !self.link().wait(between).await {
                 return Err(match ends_at {
                     Some(last) => lost(after, last).with("stream", &self.names.stream),
                     None => unavailable(&why),

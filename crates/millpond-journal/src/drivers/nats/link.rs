@@ -2,14 +2,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Request};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use millpond_core::{Error, ErrorKind, Result};
+use millpond_core::{CallPolicy, Error, ErrorKind, Host, Pauses, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,8 +19,14 @@ use tokio::sync::watch;
 use super::address::{Login, NatsOptions};
 use crate::engine::io::Io;
 
-/// How long one answer is waited for.
+/// How long one answer is waited for, at most.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How long one connection may take to come about, at most.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A connection is made again for as long as the store is open; a clock that counts nanoseconds needs some end.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
+/// Pauses that are counted one by one; from there on they are the longest in any case.
+const MOST_DOUBLED: usize = 64;
 /// How often the connection is tried; two silences in a row, and another server is connected to.
 const PING: Duration = Duration::from_secs(2);
 /// The oldest release that does what it is asked, or says that it does not.
@@ -52,7 +58,8 @@ pub(super) struct Link {
     client: Client,
     /// Counts how often the connection was made.
     connected: watch::Receiver<u64>,
-    patience: Duration,
+    calls: CallPolicy,
+    host: Arc<dyn Host>,
     runtime: Handle,
     io: Io,
 }
@@ -91,7 +98,7 @@ impl Link {
         let (counting, connected) = watch::channel(0);
         let own = options.clone();
         let client = io.run(async move { client(&own, counting).await }).await?;
-        let link = Self { client, connected, patience: options.timeout, runtime: io.handle()?, io };
+        let link = Self { client, connected, calls: options.calls, host: Arc::clone(&options.host), runtime: io.handle()?, io };
         link.check_server()?;
         Ok(link)
     }
@@ -148,9 +155,21 @@ impl Link {
         self.connected.clone()
     }
 
-    /// Tries until patience ends.
-    pub(super) fn retry(&self) -> Retry {
-        Retry::new(self.patience)
+    /// The pauses between the tries of one call.
+    pub(super) fn pauses(&self) -> Pauses {
+        self.calls.pauses(&*self.host)
+    }
+
+    /// The pauses while something has to be found out, however often it is asked.
+    pub(super) fn settling(&self) -> Pauses {
+        self.calls.settling(self.calls.timeout).pauses(&*self.host)
+    }
+
+    /// Waits before the next try. False when there is no other.
+    pub(super) async fn wait(&self, pauses: &mut Pauses) -> bool {
+        let Some(pause) = pauses.next_pause() else { return false };
+        self.pause(pause).await;
+        true
     }
 
     /// A pause on the connection's runtime, so that it can be waited for on any other.
@@ -170,9 +189,10 @@ impl Link {
             request = request.headers(headers);
         }
         let asked = pin!(self.client.send_request(subject.to_owned(), request));
-        let answered = match select(asked, pin!(self.pause(ANSWER))).await {
+        let most = ANSWER.min(self.calls.timeout);
+        let answered = match select(asked, pin!(self.pause(most))).await {
             Either::Left((answered, _)) => answered,
-            Either::Right(_) => return Err(NoAnswer::Silence(format!("no answer within {} s", ANSWER.as_secs()))),
+            Either::Right(_) => return Err(NoAnswer::Silence(format!("no answer within {} s", most.as_secs_f64()))),
         };
         answered.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => NoAnswer::Nobody("JetStream does not answer".to_owned()),
@@ -181,12 +201,12 @@ impl Link {
         })
     }
 
-    /// Asks the JetStream API something that may be asked twice, until there is an answer or patience ends. The leader
+    /// Asks the JetStream API something that may be asked twice, until there is an answer or no time is left. The leader
     /// of the stream, or of all servers, answers; never a follower.
     pub(super) async fn api<T: Answer>(&self, what: &str, question: &Value) -> Result<Result<T, Refusal>> {
         let payload = Bytes::from(question.to_string());
         let subject = format!("$JS.API.{what}");
-        let mut retry = self.retry();
+        let mut pauses = self.pauses();
         loop {
             let why = match self.ask(&subject, None, payload.clone()).await {
                 Ok(message) => match T::read(&message.payload)? {
@@ -196,7 +216,7 @@ impl Link {
                 Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,
                 Err(NoAnswer::NotSent(why)) => return Err(unavailable(&why)),
             };
-            if !retry.wait(self).await {
+            if !self.wait(&mut pauses).await {
                 return Err(unavailable(&why));
             }
         }
@@ -206,11 +226,13 @@ impl Link {
 /// Connects on the current runtime.
 async fn client(options: &NatsOptions, counting: watch::Sender<u64>) -> Result<Client> {
     let counting = Arc::new(counting);
+    let (calls, host) = (options.calls, Arc::clone(&options.host));
     let mut connect = ConnectOptions::new()
         .name("millpond")
         .ping_interval(PING)
+        .connection_timeout(CONNECT.min(options.calls.timeout))
         .max_reconnects(None)
-        .reconnect_delay_callback(|tries| Duration::from_millis((10 << tries.min(6)).min(500)))
+        .reconnect_delay_callback(move |tries| reconnect_pause(&calls, &*host, tries))
         .event_callback(move |event| {
             if matches!(event, Event::Connected) {
                 counting.send_modify(|count| *count += 1);
@@ -232,11 +254,28 @@ async fn client(options: &NatsOptions, counting: watch::Sender<u64>) -> Result<C
     };
     let scheme = if options.tls { "tls" } else { "nats" };
     let addresses: Vec<String> = options.servers.iter().map(|server| format!("{scheme}://{server}")).collect();
-    connect.connect(addresses).await.map_err(|e| {
-        Error::unavailable(format!("cannot connect to {}", options.location()))
-            .with_source(e)
-            .with_next("check the address, that the server runs, and the user's rights")
-    })
+    let mut pauses = options.calls.pauses(&*options.host);
+    loop {
+        let error = match connect.clone().connect(addresses.clone()).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        // A name, a password or a certificate that is wrong stays so.
+        let passing = matches!(error.kind(), ConnectErrorKind::Io | ConnectErrorKind::TimedOut);
+        let Some(pause) = passing.then(|| pauses.next_pause()).flatten() else {
+            return Err(Error::unavailable(format!("cannot connect to {}", options.location()))
+                .with_source(error)
+                .with_next("check the address, that the server runs, and the user's rights"));
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The pause before a lost connection is made again, for as long as the store is open: the client counts the tries.
+fn reconnect_pause(calls: &CallPolicy, host: &dyn Host, tries: usize) -> Duration {
+    let mut pauses = calls.settling(FOR_EVER).pauses(host);
+    let nth = std::iter::from_fn(|| pauses.next_pause()).nth(tries.min(MOST_DOUBLED));
+    nth.unwrap_or(calls.retry_max)
 }
 
 /// What a server answers to a question.
@@ -268,28 +307,4 @@ pub(super) fn strange() -> Error {
 pub(super) fn unavailable(why: &str) -> Error {
     Error::unavailable(format!("NATS: {why}"))
         .with_next("check that the servers run with JetStream and have a leader, then try again")
-}
-
-/// Pauses between two questions, until patience ends.
-#[derive(Debug)]
-pub(super) struct Retry {
-    deadline: Instant,
-    pause: Duration,
-}
-
-impl Retry {
-    fn new(patience: Duration) -> Self {
-        Self { deadline: Instant::now() + patience, pause: Duration::from_millis(10) }
-    }
-
-    /// Waits a little. False when patience has ended.
-    pub(super) async fn wait(&mut self, link: &Link) -> bool {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        link.pause(self.pause.min(left)).await;
-        self.pause = (self.pause * 2).min(Duration::from_millis(500));
-        true
-    }
 }

@@ -21,9 +21,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{Error, Examination, Probing, Result};
+use millpond_core::{CallPolicy, Error, Examination, Probing, Result};
 
 pub use self::address::{Login, NatsOptions};
+use self::address::CALLS;
 use self::journal::NatsJournal;
 use self::link::{Answer as _, Link, NoAnswer, code, unavailable};
 use self::messages::{Found, Stored};
@@ -49,6 +50,9 @@ pub struct NatsJournals {
 }
 
 impl NatsJournals {
+    /// How the servers are asked if the URL does not say.
+    pub const CALLS: CallPolicy = CALLS;
+
     /// Opens a place on NATS servers.
     ///
     /// # Errors
@@ -108,7 +112,7 @@ impl Place {
 
     /// Notes that a journal was removed. Saying it twice says nothing else.
     async fn note_removed(&self, names: &Names) -> Result<()> {
-        let mut retry = self.link.retry();
+        let mut pauses = self.link.pauses();
         loop {
             let why = match self.link.ask(&names.removed, None, Bytes::new()).await {
                 Ok(answer) => match Stored::read(&answer.payload)? {
@@ -119,7 +123,7 @@ impl Place {
                 Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,
                 Err(NoAnswer::NotSent(why)) => return Err(unavailable(&why)),
             };
-            if !retry.wait(&self.link).await {
+            if !self.link.wait(&mut pauses).await {
                 return Err(unavailable(&why));
             }
         }

@@ -126,7 +126,7 @@ impl Snapshots {
     /// Publishes a piece until it is stored, once or more often: the pieces of one subject are all the same.
     async fn publish(&self, subject: String, piece: Bytes) -> Result<u64> {
         let link = &self.place.link;
-        let mut retry = link.retry();
+        let mut pauses = link.pauses();
         loop {
             let why = match link.ask(&subject, Some(self.expected_stream()), piece.clone()).await {
                 Ok(answer) => match Stored::read(&answer.payload)? {
@@ -137,7 +137,7 @@ impl Snapshots {
                 Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,
                 Err(NoAnswer::NotSent(why)) => return Err(unavailable(&why)),
             };
-            if !retry.wait(link).await {
+            if !link.wait(&mut pauses).await {
                 return Err(unavailable(&why));
             }
         }

@@ -16,6 +16,7 @@ mod errors;
 mod fakes;
 mod floor;
 mod journal;
+mod patient;
 mod probe;
 mod snapshots;
 mod sweep;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Probing, Result};
+use millpond_core::{CallPolicy, Durability, Error, ErrorKind, Examination, HealthCheck, Host, Probing, Result, SystemHost};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
@@ -46,6 +47,8 @@ const CONDITIONAL: &str = "conditional_writes";
 /// How to use an object store.
 #[derive(Debug, Clone)]
 pub struct ObjectOptions {
+    /// Randomness, for pauses.
+    pub host: Arc<dyn Host>,
     /// Whether a place that is no store yet becomes one.
     pub create: bool,
     /// How long objects stay after the floor was raised over them. A request must not take half as long.
@@ -58,7 +61,13 @@ pub struct ObjectOptions {
 
 impl Default for ObjectOptions {
     fn default() -> Self {
-        Self { create: true, grace: Duration::from_secs(20), poll: Duration::from_millis(500), probe: true }
+        Self {
+            host: Arc::new(SystemHost),
+            create: true,
+            grace: Duration::from_secs(20),
+            poll: Duration::from_millis(500),
+            probe: true,
+        }
     }
 }
 
@@ -70,12 +79,16 @@ pub struct ObjectJournals {
 }
 
 impl ObjectJournals {
+    /// How requests are made if the URL does not say.
+    pub const CALLS: CallPolicy = url::CALLS;
+
     /// Opens a place in an object store. A new one is probed: does it really create an object only if it is absent?
     ///
     /// # Errors
     /// `NotFound` when it is no store and is not to become one, `Unsupported` when the server does not keep its
     /// promise or for a newer format, `Unavailable` when it cannot be reached.
     pub async fn open(place: ObjectPlace, options: ObjectOptions) -> Result<Self> {
+        let place = place.patient(Arc::clone(&options.host));
         let mark = place.location("millpond.json");
         match place.store.get(&mark).await {
             Ok(found) => check_format(&found.bytes().await.map_err(failed("read", &mark))?)?,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_core::{Error, Result};
+use millpond_core::{CallPolicy, Error, Host, Result, unknown_parameter};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -13,15 +13,19 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Location;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(30);
-/// How long the client itself tries a request again; longer is the business of whoever knows what it was for.
-const RETRY: Duration = Duration::from_secs(5);
+use super::patient::{Patient, Ways, client_retries};
+
+/// How requests are made, if the URL does not say.
+pub(super) const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(30)).pausing(Duration::from_secs(2));
+/// How long one connection may take to come about, at most.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A place in an object store.
 #[derive(Debug, Clone)]
 pub struct ObjectPlace {
     pub(super) store: Arc<dyn ObjectStore>,
+    /// Another way to the same, and how requests are made; `None` where there is no server.
+    remote: Option<(Arc<dyn ObjectStore>, CallPolicy)>,
     prefix: Location,
     pub(super) kind: &'static str,
     pub(super) shown: String,
@@ -46,6 +50,9 @@ impl ObjectPlace {
     /// # Errors
     /// As [`ObjectPlace::parse`]; `Invalid` for a setting that the kind of place does not know.
     pub fn parse_with(url: &str, settings: &[(&str, &str)]) -> Result<Option<Self>> {
+        let (rest, calls) = CallPolicy::of_url(url, CALLS)?;
+        // A folder has no server to wait for.
+        let url = if url.starts_with("object-file:") { url } else { &rest };
         let (path, parameters) = url.split_once('?').unwrap_or((url, ""));
         if let Some(folder) = path.strip_prefix("object-file:") {
             Parameters::read(path, parameters, &[])?;
@@ -71,11 +78,11 @@ impl ObjectPlace {
                 let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
                 let http = parameters.get("tls") != Some("true");
                 let endpoint = format!("{}://{host}", if http { "http" } else { "https" });
-                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region")).map(Some)
+                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region"), calls).map(Some)
             }
-            "gs" => Self::google(path, rest, settings).map(Some),
-            "az" => Self::azure(path, rest, settings).map(Some),
-            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region")).map(Some),
+            "gs" => Self::google(path, rest, settings, calls).map(Some),
+            "az" => Self::azure(path, rest, settings, calls).map(Some),
+            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region"), calls).map(Some),
         }
     }
 
@@ -90,7 +97,29 @@ impl ObjectPlace {
     }
 
     fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str) -> Self {
-        Self { store, prefix: Location::from(prefix), kind, shown: shown.to_owned(), in_memory: false }
+        Self { store, remote: None, prefix: Location::from(prefix), kind, shown: shown.to_owned(), in_memory: false }
+    }
+
+    /// A place on a server: what one and the same client does once, and what it does again by itself.
+    fn remote(
+        build: impl Fn(RetryConfig) -> object_store::Result<Arc<dyn ObjectStore>>,
+        calls: CallPolicy,
+        prefix: &str,
+        kind: &'static str,
+        path: &str,
+    ) -> Result<Self> {
+        let again = build(client_retries(&calls)).map_err(bad(path))?;
+        let once = build(RetryConfig { max_retries: 0, ..client_retries(&calls) }).map_err(bad(path))?;
+        Ok(Self { remote: Some((again, calls)), ..Self::new(once, prefix, kind, path) })
+    }
+
+    /// The place as it is used: its server is asked as the URL says.
+    pub(super) fn patient(mut self, host: Arc<dyn Host>) -> Self {
+        if let Some((again, calls)) = self.remote.take() {
+            let ways = Ways { once: self.store, again };
+            self.store = Arc::new(Patient::new(ways, calls, host));
+        }
+        self
     }
 
     fn local(folder: &str) -> Result<Self> {
@@ -102,7 +131,7 @@ impl ObjectPlace {
     }
 
     /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
-    fn s3(path: &str, rest: &str, settings: Settings<'_>, endpoint: Option<&str>, region: Option<&str>) -> Result<Self> {
+    fn s3(path: &str, rest: &str, settings: Settings<'_>, endpoint: Option<&str>, region: Option<&str>, calls: CallPolicy) -> Result<Self> {
         let (name, prefix) = bucket(path, rest)?;
         let mut builder = set(AmazonS3Builder::from_env(), path, settings, AmazonS3Builder::with_config)?.with_bucket_name(name);
         if let Some(endpoint) = endpoint {
@@ -117,24 +146,22 @@ impl ObjectPlace {
         }
         let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
         let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http:"));
-        let store = builder.with_client_options(client(http)).with_retry(retry()).build().map_err(bad(path))?;
-        Ok(Self::new(Arc::new(store), prefix, "s3", path))
+        let builder = builder.with_client_options(client(http, &calls));
+        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "s3", path)
     }
 
-    fn google(path: &str, rest: &str, settings: Settings<'_>) -> Result<Self> {
+    fn google(path: &str, rest: &str, settings: Settings<'_>, calls: CallPolicy) -> Result<Self> {
         let (bucket, prefix) = bucket(path, rest)?;
         let builder = set(GoogleCloudStorageBuilder::from_env(), path, settings, GoogleCloudStorageBuilder::with_config)?;
-        let builder = builder.with_bucket_name(bucket);
-        let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
-        Ok(Self::new(Arc::new(store), prefix, "gs", path))
+        let builder = builder.with_bucket_name(bucket).with_client_options(client(false, &calls));
+        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "gs", path)
     }
 
-    fn azure(path: &str, rest: &str, settings: Settings<'_>) -> Result<Self> {
+    fn azure(path: &str, rest: &str, settings: Settings<'_>, calls: CallPolicy) -> Result<Self> {
         let (container, prefix) = bucket(path, rest)?;
         let builder = set(MicrosoftAzureBuilder::from_env(), path, settings, MicrosoftAzureBuilder::with_config)?;
-        let builder = builder.with_container_name(container);
-        let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
-        Ok(Self::new(Arc::new(store), prefix, "az", path))
+        let builder = builder.with_container_name(container).with_client_options(client(false, &calls));
+        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "az", path)
     }
 
     /// A location below this place's prefix.
@@ -159,15 +186,12 @@ fn unknown_setting(path: &str, name: &str) -> Error {
         .with_next("name it as the cloud's own variable, such as aws_access_key_id")
 }
 
-fn client(allow_http: bool) -> ClientOptions {
+fn client(allow_http: bool, calls: &CallPolicy) -> ClientOptions {
     // The client takes the process's implementation of TLS and brings none of its own. An application that chose one
     // keeps it: then this does nothing.
     let _chosen_already = rustls::crypto::ring::default_provider().install_default();
-    ClientOptions::new().with_timeout(REQUEST).with_allow_http(allow_http)
-}
-
-fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 3, retry_timeout: RETRY, ..RetryConfig::default() }
+    let connect = CONNECT.min(calls.timeout);
+    ClientOptions::new().with_timeout(calls.timeout).with_connect_timeout(connect).with_allow_http(allow_http)
 }
 
 fn bad(path: &str) -> impl Fn(object_store::Error) -> Error {
@@ -197,9 +221,8 @@ impl<'a> Parameters<'a> {
         for parameter in text.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if !known.contains(&key) {
-                let known: Vec<&str> = known.iter().copied().chain(["cache"]).collect();
-                return Err(Error::invalid(format!("{path}: unknown parameter {key:?}"))
-                    .with_next(format!("it takes {}", known.join(", "))));
+                let remote: &[&str] = if path.starts_with("object-file:") { &[] } else { &CallPolicy::NAMES };
+                return Err(unknown_parameter(path, key, known.iter().chain(["cache"].iter()).chain(remote).copied()));
             }
             if value.is_empty() || (key == "tls" && !matches!(value, "true" | "false")) {
                 return Err(Error::invalid(format!("{path}: {key} has no value that it can have"))
@@ -247,7 +270,10 @@ mod tests {
             let error = kind(url).expect_err(url);
             assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         }
-        let error = kind("s3://b?regoin=x").unwrap_err();
-        assert!(error.next().is_some_and(|next| next.contains("endpoint, region, cache")), "{error:?}");
+        assert_eq!(kind("s3://b?regoin=x").unwrap_err().next(), Some("did you mean region?"));
+        assert_eq!(kind("az://b?timout=x").unwrap_err().next(), Some("did you mean timeout?"));
+        let error = kind("s3://b?x=x").unwrap_err();
+        assert!(error.next().is_some_and(|next| next.contains("breaker, ") && next.contains("endpoint, region")), "{error:?}");
+        assert!(kind("object-file:/x?timeout=3").is_err(), "a folder has nothing to wait for");
     }
 }

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_core::{Error, ErrorKind, Result};
+use millpond_core::{CallPolicy, Error, ErrorKind, Host, Result};
 use redis::aio::MultiplexedConnection;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
@@ -28,10 +28,6 @@ use super::server;
 use super::settings::Settings;
 use crate::engine::io::Io;
 
-/// The first pause between two tries; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// Sendings of a request that a cluster's connection makes by itself, to follow slots that moved.
 const REDIRECTIONS: u32 = 5;
 
@@ -64,7 +60,8 @@ pub(super) struct Link(Arc<Inner>);
 
 struct Inner {
     target: Target,
-    timeout: Duration,
+    calls: CallPolicy,
+    host: Arc<dyn Host>,
     connect_timeout: Duration,
     location: String,
     /// The connection that is shared, and how many there were before it.
@@ -80,11 +77,12 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     /// Prepares the way, without connecting.
-    pub(super) fn new(settings: &Settings) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, host: Arc<dyn Host>) -> Result<Self> {
         let target = target(settings)?;
-        let (timeout, connect_timeout, location) = (settings.timeout, settings.connect_timeout, settings.location());
+        let (calls, location) = (settings.calls, settings.location());
+        let connect_timeout = settings.connect_timeout.min(calls.timeout);
         let (current, io) = (Mutex::default(), Io::start()?);
-        Ok(Self(Arc::new(Inner { target, timeout, connect_timeout, location, current, io })))
+        Ok(Self(Arc::new(Inner { target, calls, host, connect_timeout, location, current, io })))
     }
 
     /// Sends a command until it is answered, within the deadline.
@@ -108,8 +106,8 @@ impl Link {
 
     /// A connection of one's own, for commands that block it.
     pub(super) async fn own_connection(&self, longest_answer: Duration) -> Result<Connection> {
-        let deadline = Instant::now() + self.0.timeout;
-        match timeout_at(deadline, self.0.connect(longest_answer + self.0.timeout)).await {
+        let deadline = Instant::now() + self.0.calls.timeout;
+        match timeout_at(deadline, self.0.connect(longest_answer + self.0.calls.timeout)).await {
             Ok(made) => made.map_err(|f| f.error),
             Err(_) => Err(Failure::silence().error),
         }
@@ -133,21 +131,19 @@ impl Link {
     }
 
     async fn until_answered(&self, command: &Cmd, sending: Sending) -> Result<Value> {
-        let deadline = Instant::now() + self.0.timeout;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = self.0.calls.pauses(&*self.0.host);
         loop {
-            let failure = match self.0.attempt(command, sending, deadline).await {
+            let failure = match self.0.attempt(command, sending, pauses.deadline()).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
             if sending == Sending::Once && !failure.refused {
                 return Err(unknown(&failure.error));
             }
-            if !failure.retry || Instant::now() + pause >= deadline {
+            let Some(pause) = failure.retry.then(|| pauses.next_pause()).flatten() else {
                 return Err(failure.error.with("server", &self.0.location));
-            }
+            };
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 }
@@ -179,7 +175,7 @@ impl Inner {
         if let Some(connection) = &current.1 {
             return Ok((current.0, connection.clone()));
         }
-        let connection = self.connect(self.timeout).await?;
+        let connection = self.connect(self.calls.timeout).await?;
         *current = (current.0 + 1, Some(connection.clone()));
         Ok((current.0, connection))
     }
@@ -259,8 +255,8 @@ fn target(settings: &Settings) -> Result<Target> {
     if settings.cluster {
         let builder = ClusterClientBuilder::new(nodes)
             .retries(REDIRECTIONS)
-            .min_retry_wait(FIRST_PAUSE.as_millis() as u64)
-            .max_retry_wait(LAST_PAUSE.as_millis() as u64)
+            .min_retry_wait(settings.calls.retry_first.as_millis() as u64)
+            .max_retry_wait(settings.calls.retry_max.as_millis() as u64)
             .overall_response_timeout(None);
         let builder = if settings.tls { builder.certs(certificates) } else { builder };
         return builder.build().map(|c| Target::Cluster(Box::new(c))).map_err(unusable);

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millpond_core::{Error, ErrorKind, Examination, Probing, Result};
+use millpond_core::{CallPolicy, Error, ErrorKind, Examination, Host, Probing, Result, SystemHost};
 use redis::Value;
 
 use self::errors::unreadable;
@@ -44,8 +44,10 @@ const FORMAT: u32 = 1;
 const REMOVED_S: u64 = 30 * 24 * 3_600;
 
 /// How to open a place in Redis.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RedisOptions {
+    /// Randomness, for pauses. The clock is the server's.
+    pub host: Arc<dyn Host>,
     /// Whether a prefix without a store becomes one.
     pub create: bool,
     /// How often the server's settings are looked at again, while it is written to.
@@ -54,7 +56,7 @@ pub struct RedisOptions {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { create: true, look_again: Duration::from_secs(10) }
+        Self { host: Arc::new(SystemHost), create: true, look_again: Duration::from_secs(10) }
     }
 }
 
@@ -67,6 +69,9 @@ pub struct RedisJournals {
 }
 
 impl RedisJournals {
+    /// How calls are tried if the URL does not say.
+    pub const CALLS: CallPolicy = settings::CALLS;
+
     /// Opens `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss:` for TLS; `docs/redis.md` lists the parameters.
     ///
     /// # Errors
@@ -74,7 +79,7 @@ impl RedisJournals {
     /// newer format; `NotFound` when there is no store and none is to be made; `Unavailable` when it cannot be reached.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
         let settings = Settings::parse(url)?;
-        let link = Link::new(&settings)?;
+        let link = Link::new(&settings, options.host)?;
         let live = Live::open(link.clone(), settings.cluster, settings.demands, options.look_again).await?;
         let place = Self { link, settings, live };
         place.find(options.create).await?;

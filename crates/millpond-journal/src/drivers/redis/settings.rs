@@ -1,7 +1,7 @@
 //! The URL of a Redis store. Every parameter is known or refused; none is read and ignored.
 //!
 //! ```text
-//!   redis://user:password@host:6379/0?prefix=millpond&timeout=5
+//!   redis://user:password@host:6379/0?prefix=millpond&timeout=5&retries=3
 //!   redis://host1:7000,host2:7000?cluster=true
 //!   rediss://…                          the same under TLS; ca=FILE names the authority to trust
 //! ```
@@ -9,14 +9,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millpond_core::{Error, Result};
+use millpond_core::{CallPolicy, Error, Result, unknown_parameter};
 use percent_encoding::percent_decode_str;
 
 /// What every key begins with, if the URL does not say.
 const PREFIX: &str = "millpond";
 const PREFIX_LONGEST: usize = 64;
-/// How long one call goes on trying, if the URL does not say.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How calls are tried, if the URL does not say.
+pub(super) const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(5));
+/// Parameters of our own.
+const OWN: [&str; 8] =
+    ["appendfsync", "appendonly", "ca", "cache", "cluster", "connect_timeout", "eviction", "prefix"];
 /// How long one connection may take to come about, if the URL does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT_MOST_S: u64 = 3_600;
@@ -70,7 +73,7 @@ pub(super) struct Settings {
     pub(super) tls: bool,
     pub(super) ca: Option<PathBuf>,
     pub(super) prefix: String,
-    pub(super) timeout: Duration,
+    pub(super) calls: CallPolicy,
     pub(super) connect_timeout: Duration,
     pub(super) demands: Demands,
 }
@@ -84,6 +87,7 @@ impl std::fmt::Debug for Settings {
 impl Settings {
     /// Reads a URL.
     pub(super) fn parse(url: &str) -> Result<Self> {
+        let (url, calls) = CallPolicy::of_url(url, CALLS)?;
         let (scheme, rest) = url.split_once("://").ok_or_else(|| shape("no redis:// at its beginning"))?;
         let tls = match scheme {
             "redis" => false,
@@ -104,7 +108,7 @@ impl Settings {
             tls,
             ca: None,
             prefix: PREFIX.to_owned(),
-            timeout: TIMEOUT,
+            calls,
             connect_timeout: CONNECT_TIMEOUT,
             demands: Demands::default(),
         };
@@ -130,7 +134,6 @@ impl Settings {
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "prefix" => self.prefix = read_prefix(value)?,
-            "timeout" => self.timeout = read_timeout(name, value)?,
             "connect_timeout" => self.connect_timeout = read_timeout(name, value)?,
             "cluster" => self.cluster = read_bool(name, value)?,
             "appendonly" if value == "no" => self.demands.no_file_allowed = true,
@@ -143,10 +146,7 @@ impl Settings {
             "ca" if self.tls && !value.is_empty() => self.ca = Some(value.into()),
             "ca" => return Err(wrong(name, value, "the file of a certificate authority, with rediss: alone")),
             // The value may be a secret in the wrong place.
-            _ => {
-                return Err(Error::invalid(format!("unknown parameter {name:?} in the Redis URL"))
-                    .with_next("it takes prefix, cluster, timeout, connect_timeout, appendonly, appendfsync, eviction and ca"));
-            }
+            _ => return Err(unknown_parameter("the Redis URL", name, OWN.into_iter().chain(CallPolicy::NAMES))),
         }
         Ok(())
     }
@@ -243,7 +243,9 @@ mod tests {
                 .unwrap();
         assert_eq!(full.location(), "rediss://[::1]:7/3?prefix=a:b");
         assert_eq!((full.user.as_deref(), full.password.as_deref()), (Some("me"), Some("p@ss")));
-        assert_eq!((full.timeout, full.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
+        assert_eq!((full.calls.timeout, full.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
+        let typo = Settings::parse("redis://h?timout=3").unwrap_err();
+        assert_eq!(typo.next(), Some("did you mean timeout?"));
         assert_eq!((plain.demands, full.demands.eviction_allowed), (Demands::default(), true));
         let weak = Settings::parse("redis://h?appendonly=no").unwrap().demands;
         assert!(weak.no_file_allowed && weak.flush == Flush::No);

@@ -1,0 +1,196 @@
+//! An object store that is asked again, with a deadline and pauses, where that is safe.
+//!
+//! ```text
+//!   read, list, overwrite        again until answered: the second does what the first did
+//!   create, compare and set      once: only a look at the object tells what became of it
+//!   uploads in parts, listings,  by the client, which knows where it was; as often and as long as the others
+//!   bodies of large objects
+//! ```
+
+use std::error::Error as _;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use millpond_core::{CallPolicy, Host};
+use object_store::client::HttpError;
+use object_store::path::Path as Location;
+use object_store::{
+    BackoffConfig, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, RetryConfig,
+};
+use tokio::time::{Instant, timeout_at};
+
+/// Bodies up to this size are part of the call that asks for them: every entry, and no snapshot of any size.
+const BODY: u64 = 32 << 20;
+
+/// One place, reached in two ways.
+#[derive(Debug, Clone)]
+pub(super) struct Ways {
+    /// Asks once. Whoever calls knows what may be asked again.
+    pub(super) once: Arc<dyn ObjectStore>,
+    /// Asks again by itself.
+    pub(super) again: Arc<dyn ObjectStore>,
+}
+
+/// How the client asks again by itself.
+pub(super) fn client_retries(calls: &CallPolicy) -> RetryConfig {
+    let backoff = BackoffConfig { init_backoff: calls.retry_first, max_backoff: calls.retry_max, ..BackoffConfig::default() };
+    // Without a number the time decides; the client wants one all the same.
+    let max_retries = calls.retries.map_or(usize::MAX, |retries| retries as usize);
+    RetryConfig { backoff, max_retries, retry_timeout: calls.timeout }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Patient {
+    ways: Ways,
+    calls: CallPolicy,
+    host: Arc<dyn Host>,
+}
+
+impl Patient {
+    pub(super) fn new(ways: Ways, calls: CallPolicy, host: Arc<dyn Host>) -> Self {
+        Self { ways, calls, host }
+    }
+
+    /// Asks until there is an answer that stays.
+    async fn repeat<T, F>(&self, mut ask: impl FnMut() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let mut pauses = self.calls.pauses(&*self.host);
+        // One that is never answered leaves time for another.
+        let most = if self.calls.retries == Some(0) { self.calls.timeout } else { self.calls.timeout / 2 };
+        loop {
+            let error = match timeout_at(pauses.deadline().min(Instant::now() + most), ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => silence(most),
+            };
+            let Some(pause) = passes(&error).then(|| pauses.next_pause()).flatten() else { return Err(error) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Asks once, within the deadline.
+    async fn once<T>(&self, ask: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        tokio::time::timeout(self.calls.timeout, ask).await.unwrap_or_else(|_| Err(silence(self.calls.timeout)))
+    }
+
+    async fn get(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
+        let head = options.head;
+        let found = self.ways.once.get_opts(location, options).await?;
+        let size = found.range.end.saturating_sub(found.range.start);
+        if head || size > BODY || matches!(found.payload, GetResultPayload::File(..)) {
+            return Ok(found);
+        }
+        let (meta, range, attributes, extensions) =
+            (found.meta.clone(), found.range.clone(), found.attributes.clone(), found.extensions.clone());
+        let body: Bytes = found.bytes().await?;
+        let payload = GetResultPayload::Stream(stream::once(async { Ok(body) }).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions })
+    }
+}
+
+fn silence(after: Duration) -> Error {
+    let text = format!("no answer within {} s: look at the store and the network, or raise timeout in the URL", after.as_secs_f64());
+    Error::Generic { store: "object store", source: text.into() }
+}
+
+/// Whether an error says that the same may go well in a while: no connection, a broken one, silence, a server that is
+/// overloaded or ill. What a server refuses it will refuse again.
+fn passes(error: &Error) -> bool {
+    let Error::Generic { source, .. } = error else { return false };
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
+    let mut text = source.to_string();
+    while let Some(found) = cause {
+        if found.is::<HttpError>() {
+            return true;
+        }
+        text = found.to_string();
+        cause = found.source();
+        // The client does not export the type that holds the status, only its words.
+        if ["status code: 5", "status code: 429", "returned error response"].iter().any(|words| text.contains(words)) {
+            return true;
+        }
+    }
+    text.starts_with("no answer within") || error.source().is_some_and(|s| s.is::<std::io::Error>())
+}
+
+impl fmt::Display for Patient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ways.once)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Patient {
+    async fn put_opts(&self, location: &Location, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let put = || self.ways.once.put_opts(location, payload.clone(), options.clone());
+        match options.mode {
+            PutMode::Overwrite => self.repeat(put).await,
+            PutMode::Create | PutMode::Update(_) => self.once(put()).await,
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Location, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.ways.again.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
+        let found = self.repeat(|| self.get(location, options.clone())).await?;
+        let size = found.range.end.saturating_sub(found.range.start);
+        if options.head || size <= BODY || matches!(found.payload, GetResultPayload::File(..)) {
+            return Ok(found);
+        }
+        drop(found);
+        self.ways.again.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Location>>) -> BoxStream<'static, Result<Location>> {
+        self.ways.again.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Location>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.ways.again.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Location>, offset: &Location) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.ways.again.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Location>) -> Result<ListResult> {
+        self.repeat(|| self.ways.once.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Result<()> {
+        self.ways.again.copy_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(text: &str) -> Error {
+        Error::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_for_again() {
+        for text in ["503 Service Unavailable", "500 Internal Server Error: x", "429 Too Many Requests"] {
+            assert!(passes(&generic(&format!("Server returned non-2xx status code: {text}"))), "{text}");
+        }
+        assert!(passes(&silence(Duration::from_secs(1))));
+        for text in ["400 Bad Request: a wrong region, 500 m away", "301 Moved Permanently"] {
+            assert!(!passes(&generic(&format!("Server returned non-2xx status code: {text}"))), "{text}");
+        }
+        assert!(!passes(&Error::NotFound { path: "a".to_owned(), source: "x".into() }));
+    }
+}
