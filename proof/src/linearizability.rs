@@ -1,4 +1,4 @@
-//! Concurrent histories on every backend: through several handles, through several processes, and with lost answers.
+//! Concurrent histories on every backend: through several handles, each an engine of its own, and with lost answers.
 
 use std::sync::Arc;
 use std::time::Instant;
