@@ -89,7 +89,7 @@ impl Slot {
 }
 
 /// Names this start of the machine. `None` where the system does not tell: then no replica is trusted.
-fn boot_id() -> Option<String> {
+pub(crate) fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let text = text.trim().to_owned();
     (!text.is_empty()).then_some(text)

@@ -2,15 +2,18 @@
 //!
 //! * `space.rs`: one namespace in this process; `writer.rs`: the commit loop; `operations.rs`: what is written;
 //! * `append.rs`: an append until its outcome is known; `pacing.rs`: how writers take turns;
-//! * `register.rs`: which namespaces there are; `cache.rs`: where replicas are.
+//! * `register.rs`: which namespaces there are; `remembered.rs`: what the machine saw of it; `cache.rs`: where replicas are;
+//! * `snapshot.rs`: how a snapshot is made and loaded; `growth.rs`: when.
 
 mod append;
 mod cache;
 mod freshness;
+mod growth;
 pub(crate) mod io;
 mod operations;
 mod pacing;
 mod register;
+mod remembered;
 mod snapshot;
 mod space;
 mod spaces;
@@ -48,7 +51,7 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE, snapshot_bytes: snapshot::LEAST }
+        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE, snapshot_bytes: growth::LEAST }
     }
 }
 
@@ -122,7 +125,10 @@ impl Engine for JournalEngine {
     async fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
         let mut found = Vec::new();
         for named in self.spaces.register().list().await? {
-            found.extend(self.spaces.info(&named).await?);
+            // One after another, and none stays open for this: there may be thousands.
+            let info = self.spaces.info(&named).await;
+            self.spaces.close_if_unused(&named).await?;
+            found.extend(info?);
         }
         Ok(found)
     }
@@ -139,19 +145,18 @@ impl Engine for JournalEngine {
     }
 
     async fn set_status(&self, namespace: &Namespace, status: NamespaceStatus) -> Result<NamespaceInfo> {
-        self.spaces.of(namespace).await?.write(operations::set_status(status)).await
+        self.spaces.write(namespace, operations::set_status(status)).await
     }
 
     async fn delete_namespace(&self, namespace: &Namespace, store_id: &str) -> Result<()> {
-        let space = self.spaces.of(namespace).await?;
         // The commit point: from here on nobody's commit, nor read, finds the namespace.
-        space.write(operations::delete(store_id.to_owned())).await?;
+        self.spaces.write(namespace, operations::delete(store_id.to_owned())).await?;
         self.spaces.finish_deletion(namespace, store_id).await
     }
 
     async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
+        self.spaces.write(namespace, operations::declare(specs.to_vec())).await?;
         let space = self.spaces.of(namespace).await?;
-        space.write(operations::declare(specs.to_vec())).await?;
         space.rows().catalog(space.namespace()).await
     }
 
@@ -161,7 +166,7 @@ impl Engine for JournalEngine {
     }
 
     async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
-        self.spaces.of(namespace).await?.write(operations::Batch::new(batch, self.host())).await
+        self.spaces.write(namespace, operations::Batch::new(batch, self.host())).await
     }
 
     async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
@@ -186,7 +191,7 @@ impl Engine for JournalEngine {
     }
 
     async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
-        self.spaces.of(namespace).await?.write(operations::purge(before)).await
+        self.spaces.write(namespace, operations::purge(before)).await
     }
 
     async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
