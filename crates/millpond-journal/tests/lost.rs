@@ -43,6 +43,7 @@ async fn an_emptied_journal_is_named_and_nothing_is_removed_or_made_anew() {
     names_the_loss(&engine.catalog(&default).await.expect_err("a read"), &["\"default\"", &name]);
     names_the_loss(&engine.set_status(&default, millpond_core::NamespaceStatus::Open).await.expect_err("a write"), &[&name]);
     names_the_loss(&engine.delete_namespace(&default, first.store_id()).await.expect_err("a deletion"), &[&name]);
+    names_the_loss(&engine.check(&default).await.expect_err("a check"), &["\"default\"", &name]);
     names_the_loss(&store(engine).await.expect_err("a newcomer"), &["\"default\"", &name]);
     // And who had seen what was lost, once the comparison is due again.
     tokio::time::sleep(COMPARED).await;

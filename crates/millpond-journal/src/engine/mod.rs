@@ -195,7 +195,7 @@ impl Engine for JournalEngine {
     }
 
     async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        self.spaces.of(namespace).await?.check().await
+        self.spaces.check(namespace).await
     }
 
     async fn close(&self) -> Result<()> {

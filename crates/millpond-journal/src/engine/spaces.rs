@@ -179,6 +179,15 @@ impl Spaces {
         }
     }
 
+    /// Checks a namespace that has to exist.
+    pub(crate) async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
+        let space = self.of(namespace).await?;
+        match space.check().await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.why_missing(&space).await),
+            checked => checked,
+        }
+    }
+
     /// Why there is nothing of a namespace that was registered a moment ago: it was deleted, or lost.
     async fn why_missing(&self, space: &Space) -> Error {
         let namespace = space.namespace();
