@@ -162,3 +162,22 @@ async fn a_replica_that_was_far_behind_goes_on_from_a_snapshot_of_its_own_histor
     steps(&also_behind, 0..2).await;
     assert_eq!(digest(&behind).await, digest(&also_behind).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_did_not_count_goes_by_the_journals_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::default();
+    for noted in [true, false] {
+        let store = open(&memory, folder.path(), u64::MAX).await;
+        steps(&store, 0..100).await;
+        store.engine().close().await.unwrap();
+        if !noted {
+            let slot = folder.path().join(store.store_id()).join("0").join("replica.db");
+            rusqlite::Connection::open(slot).unwrap().execute_batch("UPDATE \"journal:tail\" SET note = NULL").unwrap();
+        }
+        let store = open(&memory, folder.path(), 30_000).await;
+        steps(&store, 0..1).await;
+        store.engine().close().await.unwrap();
+        assert_eq!(memory.default_journal().snapshots_brought(), if noted { 1 } else { 2 });
+    }
+}

@@ -54,8 +54,8 @@ impl Growth {
     }
 
     /// Entries of this size were appended.
-    pub(crate) fn grew(&mut self, bytes: usize) {
-        self.since += bytes as u64;
+    pub(crate) fn grew(&mut self, bytes: u64) {
+        self.since += bytes;
     }
 
     /// What an entry says about snapshots; it was counted before.

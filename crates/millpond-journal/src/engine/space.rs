@@ -77,7 +77,12 @@ impl Space {
         if replica.tail()?.number == 0 {
             snapshot::load(&replica, &Tail::default(), &*journal, &with.io, &slot)?;
         }
-        let (tail, growth) = (replica.tail()?, Growth::read(&replica.note()?));
+        let (tail, note) = (replica.tail()?, replica.note()?);
+        let mut growth = Growth::read(&note);
+        if note.is_empty() && tail.number > 0 {
+            // Made by an earlier version, which did not count: about what is kept. Too much is a snapshot too early.
+            growth.grew(with.io.block_on(journal.size())?);
+        }
         let seen = Arc::new(watch::Sender::new(tail.number));
         let writer = Writer {
             journal: Arc::clone(&journal),
@@ -97,6 +102,7 @@ impl Space {
             snapshot_bytes: with.snapshot_bytes,
             making: None,
             passed: Vec::new(),
+            refused: None,
             _alive: with.alive,
         };
         let writer = Mutex::new(Some(start(writer)?));

@@ -28,6 +28,9 @@ use super::stats::Counters;
 use crate::entry::{Change, Entry, Other, Parts, Signature, encode};
 use crate::journal::{After, Append, Journal, Limit, Stored, lost};
 
+/// How long a snapshot of another history is not fetched again: it may be large, and readers may be many.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
 /// A change that is decided on the replica and then appended.
 pub(crate) trait Operation {
     /// What the caller hears.
@@ -84,6 +87,8 @@ pub(crate) struct Writer {
     pub(crate) making: Option<JoinHandle<Result<u64>>>,
     /// Entries read whose digests the replica does not keep yet: parts of an unfinished change.
     pub(crate) passed: Vec<Tail>,
+    /// Why the newest snapshot was refused, and when.
+    pub(crate) refused: Option<(Instant, Error)>,
     /// The runtime behind `io`, which has to last as long as this thread.
     pub(crate) _alive: Arc<Io>,
 }
@@ -138,7 +143,7 @@ impl Writer {
             let size: usize = entries.iter().map(Bytes::len).sum();
             let tail = tails.last().cloned().unwrap_or_default();
             let mut growth = self.growth.clone();
-            growth.grew(size);
+            growth.grew(size as u64);
             operation.heard().iter().for_each(|change| growth.heard(change));
             let (answer, answered) = sync_channel(1);
             let sent = append_all(Arc::clone(&self.journal), self.tail.number, entries, signature, self.patience);
@@ -243,8 +248,21 @@ impl Writer {
 
     /// Brings the replica to the newest snapshot, because the entries that would follow were trimmed.
     fn restart_from_snapshot(&mut self) -> Result<()> {
-        if !snapshot::load(&self.replica, &self.tail, &*self.journal, &self.io, &self.slot)? {
-            return Err(trimmed(self.tail.number));
+        if let Some((at, error)) = &self.refused
+            && at.elapsed() < REFUSED_FOR
+        {
+            return Err(error.duplicate());
+        }
+        self.refused = None;
+        match snapshot::load(&self.replica, &self.tail, &*self.journal, &self.io, &self.slot) {
+            Ok(true) => {}
+            Ok(false) => return Err(trimmed(self.tail.number)),
+            Err(error) => {
+                if error.kind() == ErrorKind::Corrupt {
+                    self.refused = Some((Instant::now(), error.duplicate()));
+                }
+                return Err(error);
+            }
         }
         self.stand_as_replica()
     }
@@ -282,7 +300,7 @@ impl Writer {
                 entry.follow(&tail)?;
                 tail = entry.tail();
                 passed.push(tail.clone());
-                growth.grew(stored.bytes.len());
+                growth.grew(stored.bytes.len() as u64);
                 if let Some(whole) = parts.take(entry) {
                     let change = Change::read(&whole.text).map_err(|e| e.with("entry", whole.tail.number))?;
                     if let Change::Other(other) = &change {
