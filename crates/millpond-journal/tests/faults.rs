@@ -221,3 +221,55 @@ async fn a_snapshot_stands_for_what_was_trimmed() {
     assert_eq!(digest(&fresh).await, digest(&one).await);
     assert_eq!(one.engine().check(one.namespace()).await.expect("a check"), Vec::<String>::new());
 }
+
+/// An append that is held up: what the replica does meanwhile is counted, and readers see nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_applied_while_its_entry_travels() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let memory = Memory::default();
+    let engine = engine_on(Arc::new(memory.clone()), cache.path()).await;
+    let store = store(Arc::clone(&engine)).await.expect("opens");
+    let before = engine.stats().applied_ahead;
+    memory.default_journal().hold(true);
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(step(1)).await }
+    });
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while engine.stats().applied_ahead == before {
+        assert!(std::time::Instant::now() < deadline, "nothing was applied while the entry travelled");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(!writing.is_finished(), "it was answered before its entry was written");
+    assert!(store.stale().get("work", "key-1").await.expect("a read").is_none(), "it is seen before it is written");
+    memory.default_journal().hold(false);
+    writing.await.expect("the writer").expect("a commit");
+    assert!(store.get("work", "key-1").await.expect("a read").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_namespaces_leaves_open_what_was_open() {
+    let (one, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let memory = Memory::default();
+    let maker = engine_on(Arc::new(memory.clone()), one.path()).await;
+    for n in 0..12 {
+        maker.create_namespace(&Namespace::new(format!("space-{n}")).expect("a name")).await.expect("is made");
+    }
+    let engine = engine_on(Arc::new(memory.clone()), other.path()).await;
+    let store = store(Arc::clone(&engine)).await.expect("opens");
+    assert_eq!(engine.stats().open, 1);
+    for _ in 0..2 {
+        assert_eq!(engine.namespaces().await.expect("a list").len(), 13);
+        assert_eq!(engine.stats().open, 1, "replicas that nobody uses stay open");
+    }
+    // One that is being used at the same time is not closed under its user.
+    let name = Namespace::new("space-3").expect("a name");
+    let used = millpond_core::Store::open(Arc::new(Front::new(Arc::clone(&engine) as Arc<dyn Engine>)), name).await;
+    let used = used.expect("opens");
+    let (listed, written) = tokio::join!(engine.namespaces(), used.commit(step(1)));
+    assert_eq!(listed.expect("a list").len(), 13);
+    written.expect("a commit");
+    assert_eq!(engine.stats().open, 2);
+    assert!(used.stale().get("work", "key-1").await.expect("a read").is_some());
+    steps(&store, 0..2).await;
+}

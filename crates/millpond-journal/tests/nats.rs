@@ -256,6 +256,28 @@ async fn a_server_that_lost_everything_is_not_taken_for_a_new_one() {
     let error = one.commit(step(99)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert_eq!(one.get("work", "key-1").await.unwrap_err().kind(), ErrorKind::Corrupt);
+    // Nor by the next process of this machine, although the register of namespaces is gone, too.
+    one.engine().close().await.unwrap();
+    let error = store(engine(&server.url(), cache.path()).await).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("lost history"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_gone_is_not_taken_for_a_deleted_namespace() {
+    let Some(server) = server() else { return };
+    let caches = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let one = opened(&server.url(), caches[0].path()).await;
+    steps(&one, 0..3).await;
+    one.engine().close().await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let stream = default_stream(&client).await;
+    api(&client, &format!("STREAM.DELETE.{stream}"), serde_json::json!({})).await;
+    for cache in caches.iter().rev() {
+        let error = store(engine(&server.url(), cache.path()).await).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("lost history"), "{error}");
+    }
+    let names = api(&client, "STREAM.NAMES", serde_json::json!({})).await.to_string();
+    assert!(!names.contains("_journal_default="), "nothing was made anew: {names}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,7 +138,8 @@ async fn share() -> Result<(), Failed> {
     }
     let (least, most) = (*shares.iter().min().expect("shares"), *shares.iter().max().expect("shares"));
     println!("commits of each of 8 writers in {length:?}: {shares:?}; smallest / largest {:.2}", least as f64 / most as f64);
-    assert!(least > 0, "a writer starved: {shares:?}");
+    // The benchmark asks for 0.7 over ten seconds on a machine of its own.
+    assert!(least * 10 >= most * 3, "the smallest share is less than 0.3 of the largest: {shares:?}");
     verify(folder.path(), &told, 0).await
 }
 

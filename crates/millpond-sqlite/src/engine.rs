@@ -15,7 +15,7 @@ use millpond_core::{
 };
 use rusqlite::Connection;
 
-pub use self::replica::{Replica, ReplicaWrite, Tail, Verdict};
+pub use self::replica::{Copied, Replica, ReplicaWrite, Tail, Verdict};
 use crate::catalog::Schemas;
 use crate::connect::{Counters, Location, Readers, Synchronous, closed, connect};
 use crate::errors::{sql, undecided, unknown};

@@ -31,6 +31,6 @@ mod schema;
 mod table;
 mod transaction;
 
-pub use engine::{Replica, ReplicaWrite, SqliteEngine, SqliteOptions, SqliteStats, Tail, Verdict};
+pub use engine::{Copied, Replica, ReplicaWrite, SqliteEngine, SqliteOptions, SqliteStats, Tail, Verdict};
 pub use explain::PageCost;
 pub use filesystem::FileSystem;

@@ -43,6 +43,7 @@ impl Slot {
                 Ok(()) => {
                     let mut slot = Self { folder, lock };
                     slot.distrust_former_boot()?;
+                    slot.clear_unfinished();
                     return Ok(slot);
                 }
                 Err(TryLockError::WouldBlock) => {}
@@ -74,6 +75,16 @@ impl Slot {
         Ok(())
     }
 
+    /// Removes copies that a process left here that ended while it made or fetched a snapshot.
+    fn clear_unfinished(&self) {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("snapshot-") {
+                // What cannot be removed only takes room.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn distrust_former_boot(&mut self) -> Result<()> {
         let path = self.folder.join("lock");
         let boot = boot_id();
@@ -89,7 +100,7 @@ impl Slot {
 }
 
 /// Names this start of the machine. `None` where the system does not tell: then no replica is trusted.
-fn boot_id() -> Option<String> {
+pub(crate) fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let text = text.trim().to_owned();
     (!text.is_empty()).then_some(text)
@@ -106,11 +117,13 @@ mod tests {
         let second = Slot::take(cache.path(), "s").unwrap();
         assert_ne!(first.replica(), second.replica());
         std::fs::write(first.replica(), "kept").unwrap();
+        std::fs::write(first.beside("snapshot-1.db"), "left over").unwrap();
         let path = first.replica();
         drop(first);
         let again = Slot::take(cache.path(), "s").unwrap();
         assert_eq!(again.replica(), path);
         assert_eq!(std::fs::read_to_string(path).unwrap(), "kept");
+        assert!(!again.beside("snapshot-1.db").exists());
     }
 
     #[test]

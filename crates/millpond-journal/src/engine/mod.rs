@@ -3,16 +3,19 @@
 //! * `space.rs`: one namespace in this process; `writer.rs`: the commit loop; `operations.rs`: what is written;
 //! * `append.rs`: an append until its outcome is known; `pacing.rs`: how writers take turns;
 //! * `guarded.rs`: the circuit breaker in front of a place;
-//! * `register.rs`: which namespaces there are; `cache.rs`: where replicas are.
+//! * `register.rs`: which namespaces there are; `remembered.rs`: what the machine saw of it; `cache.rs`: where replicas are;
+//! * `snapshot.rs`: how a snapshot is made and loaded; `growth.rs`: when.
 
 mod append;
 mod cache;
 mod freshness;
+mod growth;
 mod guarded;
 pub(crate) mod io;
 mod operations;
 mod pacing;
 mod register;
+mod remembered;
 mod snapshot;
 mod space;
 mod spaces;
@@ -58,7 +61,7 @@ impl Default for JournalOptions {
             cache: None,
             patience: append::PATIENCE,
             calls: append::CALLS,
-            snapshot_bytes: snapshot::LEAST,
+            snapshot_bytes: growth::LEAST,
         }
     }
 }
@@ -133,7 +136,10 @@ impl Engine for JournalEngine {
     async fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
         let mut found = Vec::new();
         for named in self.spaces.register().list().await? {
-            found.extend(self.spaces.info(&named).await?);
+            // One after another, and none stays open for this: there may be thousands.
+            let info = self.spaces.info(&named).await;
+            self.spaces.close_if_unused(&named).await?;
+            found.extend(info?);
         }
         Ok(found)
     }
@@ -150,19 +156,18 @@ impl Engine for JournalEngine {
     }
 
     async fn set_status(&self, namespace: &Namespace, status: NamespaceStatus) -> Result<NamespaceInfo> {
-        self.spaces.of(namespace).await?.write(operations::set_status(status)).await
+        self.spaces.write(namespace, operations::set_status(status)).await
     }
 
     async fn delete_namespace(&self, namespace: &Namespace, store_id: &str) -> Result<()> {
-        let space = self.spaces.of(namespace).await?;
         // The commit point: from here on nobody's commit, nor read, finds the namespace.
-        space.write(operations::delete(store_id.to_owned())).await?;
+        self.spaces.write(namespace, operations::delete(store_id.to_owned())).await?;
         self.spaces.finish_deletion(namespace, store_id).await
     }
 
     async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
+        self.spaces.write(namespace, operations::declare(specs.to_vec())).await?;
         let space = self.spaces.of(namespace).await?;
-        space.write(operations::declare(specs.to_vec())).await?;
         space.rows().catalog(space.namespace()).await
     }
 
@@ -172,7 +177,7 @@ impl Engine for JournalEngine {
     }
 
     async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
-        self.spaces.of(namespace).await?.write(operations::Batch::new(batch, self.host())).await
+        self.spaces.write(namespace, operations::Batch::new(batch, self.host())).await
     }
 
     async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
@@ -197,11 +202,11 @@ impl Engine for JournalEngine {
     }
 
     async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
-        self.spaces.of(namespace).await?.write(operations::purge(before)).await
+        self.spaces.write(namespace, operations::purge(before)).await
     }
 
     async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        self.spaces.of(namespace).await?.check().await
+        self.spaces.check(namespace).await
     }
 
     async fn close(&self) -> Result<()> {

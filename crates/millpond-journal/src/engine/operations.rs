@@ -45,6 +45,10 @@ impl Operation for Batch {
             None => Ok(()),
         }
     }
+
+    fn heard(&self) -> Option<Other> {
+        None
+    }
 }
 
 /// A change that is small enough to be applied while it is decided.
@@ -73,6 +77,10 @@ where
 
     fn apply(&mut self, _: &mut ReplicaWrite<'_>, _: &Namespace) -> Result<()> {
         Ok(())
+    }
+
+    fn heard(&self) -> Option<Other> {
+        None
     }
 }
 

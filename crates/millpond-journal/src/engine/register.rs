@@ -1,18 +1,21 @@
 //! The register: a journal of its own that says which namespaces there are.
 //!
 //! A namespace's journal is named after its name and store id, so that one that was deleted and made again is another
-//! journal. The register is small and kept in memory.
+//! journal. The register is small, is never trimmed, and is kept in memory; the cache folder remembers where it stood.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millpond_core::{Error, Host, Namespace, Result, uuid_v7};
+use millpond_core::{Error, ErrorKind, Host, Namespace, Result, uuid_v7};
 use millpond_sqlite::Tail;
 use tokio::sync::Mutex;
 
 use super::append::{Patience, append_all};
+use super::freshness::Freshness;
+use super::remembered::Remembered;
+use super::snapshot::forked;
 use crate::entry::{Change, Entry, Named, Other, Parts, Signature, encode};
-use crate::journal::{After, Append, Journal, Limit};
+use crate::journal::{After, Append, Journal, Limit, Stored, lost};
 
 /// The register's own journal.
 pub(crate) const NAME: &str = "namespaces";
@@ -23,6 +26,8 @@ pub(crate) struct Register {
     journal: Arc<dyn Journal>,
     host: Arc<dyn Host>,
     patience: Patience,
+    remembered: Remembered,
+    freshness: Freshness,
     state: Mutex<State>,
 }
 
@@ -31,11 +36,14 @@ struct State {
     tail: Tail,
     parts: Parts,
     names: BTreeMap<String, Named>,
+    /// What was seen before this handle was opened, until the register was found to hold it.
+    expected: Option<Tail>,
 }
 
 impl Register {
-    pub(crate) fn new(journal: Arc<dyn Journal>, host: Arc<dyn Host>, patience: Patience) -> Self {
-        Self { journal, host, patience, state: Mutex::default() }
+    pub(crate) fn new(journal: Arc<dyn Journal>, host: Arc<dyn Host>, patience: Patience, remembered: Remembered) -> Self {
+        let state = Mutex::new(State { expected: remembered.tail(), ..State::default() });
+        Self { journal, host, patience, remembered, freshness: Freshness::default(), state }
     }
 
     /// Everything that is registered, by name.
@@ -95,23 +103,70 @@ impl Register {
     }
 
     async fn catch_up(&self, state: &mut State) -> Result<()> {
+        let before = state.tail.number;
+        if self.freshness.verification_is_due() {
+            self.verify(&state.tail).await?;
+        }
         loop {
-            let After::Entries(entries) = self.journal.read(state.tail.number, Limit::default()).await? else {
-                return Err(Error::corrupt("the register of namespaces was trimmed, which never happens to it")
-                    .with_next("restore its journal from a copy"));
-            };
+            let entries = self.read(state.tail.number, Limit::default()).await?;
             if entries.is_empty() {
-                return Ok(());
+                break;
             }
             for stored in entries {
                 let entry = Entry::read(stored.number, &stored.bytes).and_then(|e| e.follow(&state.tail).map(|()| e));
                 let entry = entry.map_err(|e| e.with("journal", NAME))?;
+                if let Some(expected) = state.expected.take_if(|expected| expected.number == entry.number)
+                    && expected.digest != entry.digest
+                {
+                    let error = forked(entry.number, &expected, &entry.digest);
+                    state.expected = Some(expected);
+                    return Err(self.named(error));
+                }
                 state.tail = entry.tail();
                 if let Some(whole) = state.parts.take(entry) {
                     apply(&mut state.names, Change::read(&whole.text)?)?;
                 }
             }
         }
+        if let Some(expected) = &state.expected {
+            return Err(self.named(lost(expected.number, state.tail.number)));
+        }
+        if state.tail.number > before {
+            self.remembered.keep(&state.tail);
+        }
+        Ok(())
+    }
+
+    /// Compares the entry that was read last with the journal's, because "nothing follows" is also what is said of a
+    /// journal that lost it.
+    async fn verify(&self, seen: &Tail) -> Result<()> {
+        let Some(before) = seen.number.checked_sub(1) else { return Ok(()) };
+        match self.read(before, Limit { entries: 1, bytes: 1 }).await?.first() {
+            None => Err(self.named(lost(seen.number, before))),
+            Some(stored) => {
+                let found = Entry::read(stored.number, &stored.bytes).map_err(|e| e.with("journal", NAME))?;
+                let same = found.digest == seen.digest;
+                if same { Ok(()) } else { Err(self.named(forked(seen.number, seen, &found.digest))) }
+            }
+        }
+    }
+
+    async fn read(&self, after: u64, limit: Limit) -> Result<Vec<Stored>> {
+        match self.journal.read(after, limit).await {
+            Ok(After::Entries(entries)) => Ok(entries),
+            Ok(After::Trimmed) => Err(Error::corrupt("the register of namespaces was trimmed, which never happens to it")
+                .with_next("restore its journal from a copy")),
+            // Nobody removes it.
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.named(lost(after.max(1), 0)).with_source(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn named(&self, error: Error) -> Error {
+        error.with("journal", NAME).with_next(format!(
+            "restore the place's journals from a copy; if it was emptied on purpose, delete {} once no process has it open",
+            self.remembered.path().display()
+        ))
     }
 }
 

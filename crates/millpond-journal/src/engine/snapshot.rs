@@ -1,121 +1,72 @@
 //! Snapshots: a copy of the replica, so that a journal need not be kept from its beginning.
 //!
-//! One process at a time makes one, under a lease that is an entry of the journal itself. The copy is made and sent on
-//! a thread of its own, beside the commits that go on. Afterwards the journal is trimmed to a little before it.
+//! One process at a time makes one, under a lease that is an entry of the journal itself; another entry says that it is
+//! made. The copy is made and sent on a thread of its own, beside the commits that go on. Afterwards the journal is
+//! trimmed to a little before it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use millpond_core::{Error, Host, Namespace, Result, Timestamp};
-use millpond_sqlite::{Replica, ReplicaWrite};
+use millpond_sqlite::{Replica, ReplicaWrite, Tail, Verdict};
 use tokio::runtime::Handle;
 
 use super::cache::Slot;
+use super::growth::Growth;
 use super::stats::Counters;
 use super::writer::{Operation, Planned};
-use crate::entry::{Micros, Other};
+use crate::entry::Other;
 use crate::journal::Journal;
 
-/// Bytes of entries after which there is a snapshot, at least.
-pub(crate) const LEAST: u64 = 64 << 20;
 /// Entries before a snapshot that are kept, for replicas that are a little behind.
 const KEPT: u64 = 256;
-/// How long the maker of a snapshot has before another may try.
-const LEASE: Duration = Duration::from_secs(600);
 
-/// Who is making a snapshot, as the journal says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Lease {
-    pub(crate) by: String,
-    pub(crate) until: Timestamp,
-}
-
-/// The lease that was last seen, shared between the writer and what it is planning.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<Option<Lease>>>);
-
-impl Seen {
-    fn set(&self, lease: Lease) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
-    }
-
-    /// Gives back the lease that is one's own: what it was for is done. Others see it run out, and by then count anew.
-    fn release(&self, by: &str) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.as_ref().is_some_and(|lease| lease.by == by) {
-            *seen = None;
-        }
-    }
-
-    fn is_held(&self, now: Timestamp) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|l| l.until > now)
-    }
-}
-
-/// When the next snapshot is due.
-#[derive(Debug)]
-pub(crate) struct Growth {
-    /// At least this much between two.
-    least: u64,
-    /// Bytes of entries seen since the last snapshot.
-    since: u64,
-    /// Bytes of the last snapshot, told by the thread that made it.
-    last: Arc<AtomicU64>,
-    /// The lease that was last seen in the journal.
-    lease: Seen,
-}
-
-impl Growth {
-    /// `last` is about the size that a snapshot had which was made before.
-    pub(crate) fn new(least: u64, last: u64) -> Self {
-        Self { least, since: 0, last: Arc::new(AtomicU64::new(last)), lease: Seen::default() }
-    }
-
-    /// The lease, as this writer comes to see it.
-    pub(crate) fn lease(&self) -> Seen {
-        self.lease.clone()
-    }
-
-    /// An entry of this size was seen.
-    pub(crate) fn grew(&mut self, bytes: usize) {
-        self.since += bytes as u64;
-    }
-
-    /// Somebody begins a snapshot.
-    pub(crate) fn leased(&mut self, lease: Lease) {
-        self.lease.set(lease);
-        self.since = 0;
-    }
-
-    /// Whether to make one now.
-    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        !self.lease.is_held(now) && self.since >= self.least.max(self.last.load(Ordering::Relaxed) / 2)
-    }
-}
-
-/// Takes the lease, unless another has it.
-pub(crate) struct Take {
+/// Takes the lease, unless another has it. True when it was taken.
+pub(crate) struct Begin {
     pub(crate) by: String,
     pub(crate) now: Timestamp,
-    pub(crate) lease: Seen,
 }
 
-impl Operation for Take {
-    type Output = Option<Lease>;
+impl Operation for Begin {
+    type Output = bool;
 
-    fn plan(&mut self, _: &mut ReplicaWrite<'_>, _: &Namespace) -> Result<Planned<Self::Output>> {
-        if self.lease.is_held(self.now) {
-            return Ok(Planned { output: None, change: None });
+    fn plan(&mut self, replica: &mut ReplicaWrite<'_>, _: &Namespace) -> Result<Planned<Self::Output>> {
+        if Growth::read(&replica.note()?).is_leased(self.now) {
+            return Ok(Planned { output: false, change: None });
         }
-        let lease = Lease { by: self.by.clone(), until: self.now.plus(LEASE) };
-        let change = Other::Snapshot { by: lease.by.clone(), until: Micros(lease.until) };
-        Ok(Planned { output: Some(lease), change: Some(change.text()?) })
+        Ok(Planned { output: true, change: Some(Growth::begin(&self.by, self.now).text()?) })
     }
 
     fn apply(&mut self, _: &mut ReplicaWrite<'_>, _: &Namespace) -> Result<()> {
         Ok(())
+    }
+
+    fn heard(&self) -> Option<Other> {
+        Some(Growth::begin(&self.by, self.now))
+    }
+}
+
+/// Says that a snapshot is made, and of which size.
+pub(crate) struct End {
+    pub(crate) by: String,
+    pub(crate) now: Timestamp,
+    pub(crate) bytes: u64,
+}
+
+impl Operation for End {
+    type Output = ();
+
+    fn plan(&mut self, _: &mut ReplicaWrite<'_>, _: &Namespace) -> Result<Planned<Self::Output>> {
+        Ok(Planned { output: (), change: Some(Growth::end(&self.by, self.now, self.bytes).text()?) })
+    }
+
+    fn apply(&mut self, _: &mut ReplicaWrite<'_>, _: &Namespace) -> Result<()> {
+        Ok(())
+    }
+
+    fn heard(&self) -> Option<Other> {
+        Some(Growth::end(&self.by, self.now, self.bytes))
     }
 }
 
@@ -126,25 +77,14 @@ pub(crate) struct Making {
     pub(crate) io: Handle,
     pub(crate) slot: Arc<Slot>,
     pub(crate) host: Arc<dyn Host>,
-    /// Whose lease this is made under.
-    pub(crate) by: String,
     pub(crate) counters: Arc<Counters>,
 }
 
 impl Making {
-    /// Makes a snapshot on a thread of its own.
-    pub(crate) fn start(self, growth: &Growth) -> Result<()> {
-        let (size, lease) = (Arc::clone(&growth.last), growth.lease());
-        let make = move || match self.make() {
-            Ok(bytes) => {
-                size.store(bytes, Ordering::Relaxed);
-                lease.release(&self.by);
-            }
-            // The journal stays as long as it is. The next try is when the lease has run out.
-            Err(error) => tracing::warn!(%error, "a snapshot could not be made"),
-        };
-        let thread = std::thread::Builder::new().name("millpond-snapshot".into()).spawn(make);
-        thread.map(drop).map_err(|e| Error::unavailable("cannot start the snapshot's thread").with_source(e))
+    /// Makes a snapshot on a thread of its own, which answers its size.
+    pub(crate) fn start(self) -> Result<JoinHandle<Result<u64>>> {
+        let thread = std::thread::Builder::new().name("millpond-snapshot".into()).spawn(move || self.make());
+        thread.map_err(|e| Error::unavailable("cannot start the snapshot's thread").with_source(e))
     }
 
     fn make(&self) -> Result<u64> {
@@ -153,8 +93,11 @@ impl Making {
         let size = std::fs::metadata(&file.0).map(|m| m.len()).unwrap_or(0);
         self.io.block_on(self.journal.put_snapshot(tail.number, &file.0))?;
         self.counters.snapshot();
-        if let Some(upto) = tail.number.checked_sub(KEPT) {
-            self.io.block_on(self.journal.trim(upto))?;
+        if let Some(upto) = tail.number.checked_sub(KEPT)
+            && let Err(error) = self.io.block_on(self.journal.trim(upto))
+        {
+            // It is made all the same; what was not trimmed goes after the next one.
+            tracing::warn!(%error, "the journal could not be trimmed after a snapshot");
         }
         Ok(size)
     }
@@ -169,16 +112,47 @@ impl Drop for Temporary {
     }
 }
 
-/// Brings a replica to the journal's newest snapshot. False when there is none.
-pub(crate) fn load(replica: &Replica, journal: &dyn Journal, io: &Handle, slot: &Slot) -> Result<bool> {
+/// Brings a replica to the journal's newest snapshot, which has to hold what the replica has `seen`. False when there is
+/// no snapshot that is newer.
+///
+/// # Errors
+/// `Corrupt` when the snapshot is of another history: nothing is changed then.
+pub(crate) fn load(replica: &Replica, seen: &Tail, journal: &dyn Journal, io: &Handle, slot: &Slot) -> Result<bool> {
     let file = Temporary(slot.beside("snapshot-loading.db"));
     // What a process left that ended here.
     let _ = std::fs::remove_file(&file.0);
     let Some(upto) = io.block_on(journal.get_snapshot(&file.0))? else { return Ok(false) };
-    let tail = replica.load_from(&file.0)?;
-    if tail.number != upto {
-        return Err(Error::corrupt(format!("the snapshot up to entry {upto} holds entries up to {}", tail.number))
+    let found = Replica::inspect(&file.0, seen.number)?;
+    if found.tail.number != upto {
+        return Err(Error::corrupt(format!("the snapshot up to entry {upto} holds entries up to {}", found.tail.number))
             .with_next("restore the snapshot from a copy"));
     }
+    match found.digest {
+        Some(digest) if digest != seen.digest && seen.number > 0 => return Err(forked(seen.number, seen, &digest)),
+        None if seen.number > 0 && upto > seen.number => tracing::warn!(
+            seen = seen.number,
+            upto,
+            "a snapshot is followed that no longer says whether it holds the entry this replica stood at: \
+             had the journal forked since then, it would not be noticed here"
+        ),
+        _ => {}
+    }
+    if upto <= seen.number {
+        return Ok(false);
+    }
+    let size = std::fs::metadata(&file.0).map(|m| m.len()).unwrap_or(0);
+    let tail = replica.load_from(&file.0)?;
+    let mut growth = Growth::read(&replica.note()?);
+    growth.loaded(size);
+    replica.write(|write| write.set_tail(&tail, &growth.note()).map(Verdict::Keep))?;
     Ok(true)
+}
+
+/// The error of a journal that holds another entry than the one that was seen.
+pub(crate) fn forked(number: u64, seen: &Tail, found: &str) -> Error {
+    Error::corrupt(format!("the journal forked: its entry {number} is not the one that was seen and acknowledged before"))
+        .with("entry", number)
+        .with("seen", &seen.digest)
+        .with("found", found)
+        .with_next("restore the journal from a copy that holds the entry seen; until then nothing is written")
 }

@@ -1,23 +1,30 @@
 //! One namespace as this process holds it: its journal, its replica, and the thread that writes the replica.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use millpond_core::{Engine as _, Error, ErrorKind, Host, Namespace, NamespaceInfo, Position, Result, uuid_v7};
-use millpond_sqlite::{Replica, SqliteEngine};
+use millpond_sqlite::{Replica, SqliteEngine, Tail};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::append::Patience;
 use super::cache::Slot;
 use super::freshness::Freshness;
+use super::growth::Growth;
+use super::io::Io;
 use super::pacing::Pacing;
-use super::snapshot::{self, Growth};
+use super::snapshot;
 use super::stats::Counters;
 use super::writer::{Operation, Writer};
 use crate::entry::Parts;
 use crate::journal::{After, Journal, Limit, Stored};
+
+/// How often a writer with nothing to do looks whether the snapshot is made that was begun here.
+const LOOK_FOR_SNAPSHOT: Duration = Duration::from_millis(200);
 
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
@@ -32,6 +39,8 @@ pub(crate) struct Space {
     seen: Arc<watch::Sender<u64>>,
     /// `None` once it was closed.
     writer: Mutex<Option<WriterThread>>,
+    /// Somebody works with it, who will come again: it stays open.
+    stays: AtomicBool,
     /// Held until the replica is closed.
     _slot: Arc<Slot>,
 }
@@ -49,6 +58,7 @@ struct WriterThread {
 pub(crate) struct Setting {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) io: Handle,
+    pub(crate) alive: Arc<Io>,
     pub(crate) patience: Patience,
     pub(crate) counters: Arc<Counters>,
     pub(crate) snapshot_bytes: u64,
@@ -66,9 +76,14 @@ impl Space {
         let slot = Arc::new(Slot::take(cache, store_id)?);
         let replica = open_replica(&slot, &with.host)?;
         if replica.tail()?.number == 0 {
-            snapshot::load(&replica, &*journal, &with.io, &slot)?;
+            snapshot::load(&replica, &Tail::default(), &*journal, &with.io, &slot)?;
         }
-        let tail = replica.tail()?;
+        let (tail, note) = (replica.tail()?, replica.note()?);
+        let mut growth = Growth::read(&note);
+        if note.is_empty() && tail.number > 0 {
+            // Made by an earlier version, which did not count: about what is kept. Too much is a snapshot too early.
+            growth.grew(with.io.block_on(journal.size())?);
+        }
         let seen = Arc::new(watch::Sender::new(tail.number));
         let writer = Writer {
             journal: Arc::clone(&journal),
@@ -84,10 +99,36 @@ impl Space {
             pacing: Pacing::default(),
             seen: Arc::clone(&seen),
             slot: Arc::clone(&slot),
-            growth: Growth::new(with.snapshot_bytes, std::fs::metadata(slot.replica()).map_or(0, |m| m.len())),
+            growth,
+            snapshot_bytes: with.snapshot_bytes,
+            making: None,
+            passed: Vec::new(),
+            refused: None,
+            _alive: with.alive,
         };
         let writer = Mutex::new(Some(start(writer)?));
-        Ok(Self { namespace, journal, replica, freshness: Freshness::default(), seen, writer, _slot: slot })
+        let (freshness, stays) = (Freshness::default(), AtomicBool::new(false));
+        Ok(Self { namespace, journal, replica, freshness, seen, writer, stays, _slot: slot })
+    }
+
+    /// Whether no entry of the journal was ever seen here.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self.seen.borrow() == 0
+    }
+
+    /// Whether the journal itself said that the namespace is deleted.
+    pub(crate) async fn saw_deletion(&self) -> Result<bool> {
+        Ok(!self.is_empty() && self.rows().namespace(&self.namespace).await?.is_none())
+    }
+
+    /// Keeps it open when whoever only lists namespaces is done with it.
+    pub(crate) fn stay(&self) {
+        self.stays.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it stays open.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays.load(Ordering::SeqCst)
     }
 
     /// The namespace, bound to its store id.
@@ -183,7 +224,7 @@ impl Space {
         Ok(findings)
     }
 
-    /// Finishes what was begun, and lets go of the replica's files: the next handle can have them.
+    /// Finishes what was begun, also a snapshot, and lets go of the replica's files: the next handle can have them.
     pub(crate) async fn close(&self) -> Result<()> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(WriterThread { jobs, ended }) = writer {
@@ -214,9 +255,21 @@ fn start(mut writer: Writer) -> Result<WriterThread> {
     std::thread::Builder::new()
         .name("millpond-replica".into())
         .spawn(move || {
-            while let Ok(job) = queue.recv() {
-                job(&mut writer);
+            loop {
+                let next = if writer.is_making() {
+                    queue.recv_timeout(LOOK_FOR_SNAPSHOT)
+                } else {
+                    queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                };
+                match next {
+                    Ok(job) => job(&mut writer),
+                    // Others go by the entry that says that it is made.
+                    Err(RecvTimeoutError::Timeout) => writer.snapshot_if_due(),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
             }
+            // A process that lives briefly has to wait for it: if none did, there would never be a snapshot.
+            writer.end_snapshot();
             drop(writer);
             drop::<oneshot::Sender<()>>(ending);
         })

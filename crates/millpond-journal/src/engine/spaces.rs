@@ -12,8 +12,10 @@ use super::append::Patience;
 use super::guarded::guarded;
 use super::io::Io;
 use super::register::{self, Register};
+use super::remembered::Remembered;
 use super::space::{Setting, Space, closed};
 use super::stats::Counters;
+use super::writer::Operation;
 use super::{JournalOptions, JournalStats};
 use crate::entry::Named;
 use crate::journal::{Journals, PlaceInfo};
@@ -40,6 +42,16 @@ fn patience(options: &JournalOptions) -> Patience {
     Patience::new(options.patience, &options.calls, Arc::clone(&options.host))
 }
 
+/// The error of a namespace that is registered, and whose journal is empty or gone. That is no deletion: one is an entry
+/// of the journal, and the journal goes only after the name was taken out of the register.
+fn vanished(named: &Named) -> Error {
+    let (name, journal) = (&named.name, journal_name(named));
+    Error::corrupt(format!("the journal of namespace {name:?} lost history: {journal} is registered, and holds nothing"))
+        .with("namespace", name)
+        .with("journal", journal)
+        .with_next("restore that journal from a copy of the place; nothing was removed, and nothing is made anew until then")
+}
+
 /// The name of a namespace's journal.
 fn journal_name(named: &Named) -> String {
     format!("{}.{}", named.name, named.store_id)
@@ -63,8 +75,9 @@ impl Spaces {
             (None, Some(folder)) => folder.to_owned(),
             (None, None) => user_cache()?,
         };
+        let remembered = Remembered::new(&cache, &place.info());
         Ok(Self {
-            register: Register::new(journal, Arc::clone(&options.host), patience(&options)),
+            register: Register::new(journal, Arc::clone(&options.host), patience(&options), remembered),
             place,
             open: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -88,7 +101,8 @@ impl Spaces {
     }
 
     pub(crate) fn stats(&self) -> JournalStats {
-        self.counters.read()
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.counters.read(open.values().filter(|cell| cell.initialized()).count() as u64)
     }
 
     pub(crate) fn register(&self) -> &Register {
@@ -114,6 +128,7 @@ impl Spaces {
         let with = Setting {
             host: self.host(),
             io: self.io.handle()?,
+            alive: Arc::clone(&self.io),
             patience: patience(&self.options),
             counters: Arc::clone(&self.counters),
             snapshot_bytes: self.options.snapshot_bytes,
@@ -136,38 +151,94 @@ impl Spaces {
         if self.closed.load(Ordering::SeqCst) {
             return Err(closed());
         }
-        if let Some(space) = self.bound(namespace) {
-            return Ok(space);
+        let space = match self.bound(namespace) {
+            Some(space) => space,
+            None => {
+                let named = self.register.find(namespace).await?.ok_or_else(|| missing(namespace))?;
+                namespace.check_is(&named.store_id)?;
+                self.space(&named).await?
+            }
+        };
+        space.stay();
+        Ok(space)
+    }
+
+    /// Runs an operation on a namespace that has to exist.
+    pub(crate) async fn write<O>(&self, namespace: &Namespace, operation: O) -> Result<O::Output>
+    where
+        O: Operation + Send + 'static,
+        O::Output: Send + 'static,
+    {
+        let space = self.of(namespace).await?;
+        match space.write(operation).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.why_missing(&space).await),
+            written => written,
         }
-        let named = self.register.find(namespace).await?.ok_or_else(|| missing(namespace))?;
-        namespace.check_is(&named.store_id)?;
-        self.space(&named).await
     }
 
     /// As [`Spaces::of`], with everything acknowledged so far in its replica.
     pub(crate) async fn fresh(&self, namespace: &Namespace) -> Result<Arc<Space>> {
         let space = self.of(namespace).await?;
-        space.freshen().await.map_err(|e| gone(e, namespace))?;
-        Ok(space)
+        match space.freshen().await {
+            Ok(()) if !space.is_empty() => Ok(space),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Err(self.why_missing(&space).await),
+        }
+    }
+
+    /// Checks a namespace that has to exist.
+    pub(crate) async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
+        let space = self.of(namespace).await?;
+        match space.check().await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.why_missing(&space).await),
+            checked => checked,
+        }
+    }
+
+    /// Why there is nothing of a namespace that was registered a moment ago: it was deleted, or lost.
+    async fn why_missing(&self, space: &Space) -> Error {
+        let namespace = space.namespace();
+        match space.saw_deletion().await {
+            Ok(false) => {}
+            Ok(true) => return missing(namespace),
+            Err(error) => return error,
+        }
+        // Unbound: who has the name now may be another.
+        match self.register.find(namespace).await {
+            Ok(Some(named)) if namespace.store_id() == Some(&named.store_id) => vanished(&named),
+            Ok(_) => missing(namespace),
+            Err(error) => error,
+        }
     }
 
     /// A namespace by name, if it exists.
     pub(crate) async fn find(&self, namespace: &Namespace) -> Result<Option<(Named, NamespaceInfo)>> {
         let Some(named) = self.register.find(namespace).await? else { return Ok(None) };
+        self.space(&named).await?.stay();
         Ok(self.info(&named).await?.map(|info| (named, info)))
     }
 
     /// What is known about a registered namespace. One whose deletion was begun and not finished is finished here.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is registered and its journal is empty or gone; nothing is removed then.
     pub(crate) async fn info(&self, named: &Named) -> Result<Option<NamespaceInfo>> {
-        let found = match self.space(named).await?.info().await {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            other => other?,
-        };
-        if found.is_none() {
+        let space = self.space(named).await?;
+        match space.info().await {
+            Ok(Some(info)) => return Ok(Some(info)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if space.saw_deletion().await? {
             self.register.remove(named).await?;
             self.forget(named).await?;
+            return Ok(None);
         }
-        Ok(found)
+        match self.why_missing(&space).await {
+            // Somebody deleted it since the register was read.
+            error if error.kind() == ErrorKind::NotFound => self.drop_space(named).await.map(|()| None),
+            error => Err(error),
+        }
     }
 
     /// Takes the name of a deleted namespace back, and then its journal away.
@@ -179,12 +250,34 @@ impl Spaces {
 
     /// Removes a journal that nobody looks at any more.
     pub(crate) async fn forget(&self, named: &Named) -> Result<()> {
-        let cell = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&named.store_id);
-        if let Some(space) = cell.as_ref().and_then(|c| c.get()) {
-            space.close().await?;
-        }
+        self.drop_space(named).await?;
         let (place, name) = (Arc::clone(&self.place), journal_name(named));
         self.io.run(async move { place.remove(&name).await }).await
+    }
+
+    /// Closes the space of a namespace that does not exist any more.
+    async fn drop_space(&self, named: &Named) -> Result<()> {
+        let cell = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&named.store_id);
+        match cell.as_ref().and_then(|c| c.get()) {
+            Some(space) => space.close().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the space of a namespace that nobody works with, and nobody is looking at now.
+    pub(crate) async fn close_if_unused(&self, named: &Named) -> Result<()> {
+        let cell = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever is about to use it has the cell, or the space; both are given out under this lock.
+            let unused = open.get(&named.store_id).is_some_and(|cell| {
+                Arc::strong_count(cell) == 1 && cell.get().is_some_and(|s| Arc::strong_count(s) == 1 && !s.stays())
+            });
+            if unused { open.remove(&named.store_id) } else { None }
+        };
+        match cell.as_ref().and_then(|c| c.get()) {
+            Some(space) => space.close().await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn close(&self) -> Result<()> {
@@ -197,11 +290,6 @@ impl Spaces {
         }
         Ok(())
     }
-}
-
-/// A journal that was removed is a namespace that was deleted.
-fn gone(error: Error, namespace: &Namespace) -> Error {
-    if error.kind() == ErrorKind::NotFound { missing(namespace) } else { error }
 }
 
 fn user_cache() -> Result<PathBuf> {

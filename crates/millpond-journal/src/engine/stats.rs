@@ -14,6 +14,10 @@ pub struct JournalStats {
     pub replanned: u64,
     /// Snapshots made and kept by the place.
     pub snapshots: u64,
+    /// Changes that the replica had applied before the answer to their append was there.
+    pub applied_ahead: u64,
+    /// Namespaces whose replicas are open now, each with a thread.
+    pub open: u64,
 }
 
 /// The counters behind [`JournalStats`].
@@ -23,6 +27,7 @@ pub(crate) struct Counters {
     appended_bytes: AtomicU64,
     overtaken: AtomicU64,
     snapshots: AtomicU64,
+    applied_ahead: AtomicU64,
 }
 
 impl Counters {
@@ -35,17 +40,23 @@ impl Counters {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn applied_ahead(&self) {
+        self.applied_ahead.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn overtaken(&self) {
         self.overtaken.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn read(&self) -> JournalStats {
+    pub(crate) fn read(&self, open: u64) -> JournalStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         JournalStats {
             appended: read(&self.appended),
             appended_bytes: read(&self.appended_bytes),
             replanned: read(&self.overtaken),
             snapshots: read(&self.snapshots),
+            applied_ahead: read(&self.applied_ahead),
+            open,
         }
     }
 }

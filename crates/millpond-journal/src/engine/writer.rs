@@ -8,8 +8,9 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::sync::mpsc::{TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millpond_core::{Error, ErrorKind, Host, Namespace, Result};
@@ -19,11 +20,16 @@ use tokio::sync::watch;
 
 use super::append::{Patience, append_all};
 use super::cache::Slot;
+use super::growth::Growth;
+use super::io::Io;
 use super::pacing::Pacing;
-use super::snapshot::{self, Growth, Lease, Making, Take};
+use super::snapshot::{self, Begin, End, Making, forked};
 use super::stats::Counters;
 use crate::entry::{Change, Entry, Other, Parts, Signature, encode};
 use crate::journal::{After, Append, Journal, Limit, Stored, lost};
+
+/// How long a snapshot of another history is not fetched again: it may be large, and readers may be many.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// A change that is decided on the replica and then appended.
 pub(crate) trait Operation {
@@ -35,6 +41,9 @@ pub(crate) trait Operation {
 
     /// Applies what was decided last, while the entry travels.
     fn apply(&mut self, replica: &mut ReplicaWrite<'_>, namespace: &Namespace) -> Result<()>;
+
+    /// What it says about snapshots, if anything: counted as it would be when it is read.
+    fn heard(&self) -> Option<Other>;
 }
 
 /// What was decided.
@@ -70,8 +79,18 @@ pub(crate) struct Writer {
     pub(crate) seen: Arc<watch::Sender<u64>>,
     /// Where the replica is; nobody else takes it before this thread is done.
     pub(crate) slot: Arc<Slot>,
-    /// When the next snapshot is due.
+    /// When the next snapshot is due, by what was read up to the tail.
     pub(crate) growth: Growth,
+    /// Bytes of entries between two snapshots, at least.
+    pub(crate) snapshot_bytes: u64,
+    /// The snapshot that is being made here.
+    pub(crate) making: Option<JoinHandle<Result<u64>>>,
+    /// Entries read whose digests the replica does not keep yet: parts of an unfinished change.
+    pub(crate) passed: Vec<Tail>,
+    /// Why the newest snapshot was refused, and when.
+    pub(crate) refused: Option<(Instant, Error)>,
+    /// The runtime behind `io`, which has to last as long as this thread.
+    pub(crate) _alive: Arc<Io>,
 }
 
 impl Writer {
@@ -120,27 +139,43 @@ impl Writer {
             let Some(change) = planned.change else {
                 return Ok(Verdict::TakeBack(if current { Attempt::Done(planned.output) } else { Attempt::Behind }));
             };
-            let (entries, tail) = encode(&self.tail, &signature, &change, self.journal.max_entry_bytes())?;
+            let (entries, tails) = encode(&self.tail, &signature, &change, self.journal.max_entry_bytes())?;
             let size: usize = entries.iter().map(Bytes::len).sum();
+            let tail = tails.last().cloned().unwrap_or_default();
+            let mut growth = self.growth.clone();
+            growth.grew(size as u64);
+            operation.heard().iter().for_each(|change| growth.heard(change));
             let (answer, answered) = sync_channel(1);
             let sent = append_all(Arc::clone(&self.journal), self.tail.number, entries, signature, self.patience.clone());
             self.io.spawn(async move { answer.send(sent.await) });
-            let applied = operation.apply(replica, &self.namespace).and_then(|()| replica.set_tail(&tail));
-            match answered.recv().unwrap_or_else(|_| Err(went_away()))? {
+            let applied = operation
+                .apply(replica, &self.namespace)
+                .and_then(|()| replica.keep_digests(self.passed.iter().chain(&tails)))
+                .and_then(|()| replica.set_tail(&tail, &growth.note()));
+            let answer = match answered.try_recv() {
+                Ok(answer) => answer,
+                Err(TryRecvError::Disconnected) => Err(went_away()),
+                Err(TryRecvError::Empty) => {
+                    self.counters.applied_ahead();
+                    answered.recv().unwrap_or_else(|_| Err(went_away()))
+                }
+            };
+            match answer? {
                 Append::Overtaken => Ok(Verdict::TakeBack(Attempt::Behind)),
                 Append::Written => {
-                    appended = Some((planned.output, tail, size));
+                    appended = Some((planned.output, tail, size, growth));
                     applied.map(|()| Verdict::Keep(Attempt::Behind))
                 }
             }
         });
-        let Some((output, tail, size)) = appended else { return outcome };
+        let Some((output, tail, size, growth)) = appended else { return outcome };
         self.pacing.won(began.elapsed());
         self.counters.appended(size);
-        self.growth.grew(size);
         match outcome {
             Ok(_) => {
                 self.parts.clear();
+                self.passed.clear();
+                self.growth = growth;
                 self.stand_at(tail);
             }
             // The journal has it. The replica takes it in with the next read, or says then what is wrong with it.
@@ -167,45 +202,69 @@ impl Writer {
         }
     }
 
-    /// Begins a snapshot when the journal has grown enough and nobody else makes one.
+    /// Begins a snapshot when the journal has grown enough and nobody else makes one; ends the one made here.
     pub(crate) fn snapshot_if_due(&mut self) {
+        if self.making.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.end_snapshot();
+        }
         let now = self.host.now();
-        if !self.growth.is_due(now) {
+        if self.making.is_some() || !self.growth.is_due(self.snapshot_bytes, now) {
             return;
         }
-        let mut take = Take { by: self.me.clone(), now, lease: self.growth.lease() };
-        let begun = self.write(&mut take).and_then(|lease| {
-            let Some(lease) = lease else { return Ok(()) };
-            self.growth.leased(lease);
-            let making = Making {
-                replica: self.replica.clone(),
-                journal: Arc::clone(&self.journal),
-                io: self.io.clone(),
-                slot: Arc::clone(&self.slot),
-                host: Arc::clone(&self.host),
-                by: self.me.clone(),
-                counters: Arc::clone(&self.counters),
-            };
-            making.start(&self.growth)
+        let begun = self.write(&mut Begin { by: self.me.clone(), now }).and_then(|taken| {
+            if taken {
+                let making = Making {
+                    replica: self.replica.clone(),
+                    journal: Arc::clone(&self.journal),
+                    io: self.io.clone(),
+                    slot: Arc::clone(&self.slot),
+                    host: Arc::clone(&self.host),
+                    counters: Arc::clone(&self.counters),
+                };
+                self.making = Some(making.start()?);
+            }
+            Ok(())
         });
         if let Err(error) = begun {
             tracing::warn!(%error, "a snapshot could not be begun");
         }
     }
 
+    /// Whether a snapshot is being made here, whose end has to be looked for.
+    pub(crate) fn is_making(&self) -> bool {
+        self.making.is_some()
+    }
+
+    /// Waits for the snapshot that is being made here, if there is one, and says that it is made. If it failed, the
+    /// next is made when its lease has run out.
+    pub(crate) fn end_snapshot(&mut self) {
+        let Some(making) = self.making.take() else { return };
+        let made = making.join().unwrap_or_else(|_| Err(Error::unavailable("the snapshot's thread panicked")));
+        let ended = made.and_then(|bytes| self.write(&mut End { by: self.me.clone(), now: self.host.now(), bytes }));
+        if let Err(error) = ended {
+            tracing::warn!(%error, "a snapshot could not be made");
+        }
+    }
+
     /// Brings the replica to the newest snapshot, because the entries that would follow were trimmed.
     fn restart_from_snapshot(&mut self) -> Result<()> {
-        let behind = self.tail.number;
-        if !snapshot::load(&self.replica, &*self.journal, &self.io, &self.slot)? {
-            return Err(trimmed(behind));
+        if let Some((at, error)) = &self.refused
+            && at.elapsed() < REFUSED_FOR
+        {
+            return Err(error.duplicate());
         }
-        self.parts.clear();
-        let tail = self.replica.tail()?;
-        if tail.number <= behind {
-            return Err(trimmed(behind));
+        self.refused = None;
+        match snapshot::load(&self.replica, &self.tail, &*self.journal, &self.io, &self.slot) {
+            Ok(true) => {}
+            Ok(false) => return Err(trimmed(self.tail.number)),
+            Err(error) => {
+                if error.kind() == ErrorKind::Corrupt {
+                    self.refused = Some((Instant::now(), error.duplicate()));
+                }
+                return Err(error);
+            }
         }
-        self.stand_at(tail);
-        Ok(())
+        self.stand_as_replica()
     }
 
     /// Compares the entry this replica stands at with the journal's: one that lost or forked what was seen is refused.
@@ -213,14 +272,14 @@ impl Writer {
         let seen = &self.tail;
         let Some(before) = seen.number.checked_sub(1) else { return Ok(()) };
         match self.io.block_on(self.journal.read(before, Limit { entries: 1, bytes: 1 }))? {
-            // Too far back to compare; the chain of what follows tells.
+            // Too far back to compare: the chain of what follows tells, or the snapshot does that takes its place.
             After::Trimmed => Ok(()),
             After::Entries(entries) => match entries.first() {
                 None => Err(lost(seen.number, before)),
                 Some(stored) => {
                     let found = Entry::read(stored.number, &stored.bytes)?;
                     found.follow(&Tail { number: before, digest: found.previous.clone() })?;
-                    if found.digest == seen.digest { Ok(()) } else { Err(forked(&found, seen)) }
+                    if found.digest == seen.digest { Ok(()) } else { Err(forked(found.number, seen, &found.digest)) }
                 }
             },
         }
@@ -229,7 +288,7 @@ impl Writer {
     fn replay(&mut self, entries: &[Stored]) -> Result<()> {
         let mut tail = self.tail.clone();
         let (parts, pacing, me, namespace) = (&mut self.parts, &mut self.pacing, &self.me, &self.namespace);
-        let mut leases = Vec::new();
+        let (mut growth, mut passed) = (self.growth.clone(), std::mem::take(&mut self.passed));
         let now = Instant::now();
         let replayed = self.replica.write(|replica| {
             let mut kept = None;
@@ -240,37 +299,48 @@ impl Writer {
                 let entry = Entry::read(stored.number, &stored.bytes)?;
                 entry.follow(&tail)?;
                 tail = entry.tail();
+                passed.push(tail.clone());
+                growth.grew(stored.bytes.len() as u64);
                 if let Some(whole) = parts.take(entry) {
                     let change = Change::read(&whole.text).map_err(|e| e.with("entry", whole.tail.number))?;
-                    if let Change::Other(Other::Snapshot { by, until }) = &change {
-                        leases.push(Lease { by: by.clone(), until: until.0 });
+                    if let Change::Other(other) = &change {
+                        growth.heard(other);
                     }
                     apply(replica, namespace, change).map_err(|e| e.with("entry", whole.tail.number))?;
                     if whole.signature.by != *me {
                         pacing.rival(&whole.signature.by, now);
                     }
-                    kept = Some(whole.tail);
+                    kept = Some((whole.tail, growth.note()));
                 }
             }
-            let Some(kept) = kept else { return Ok(Verdict::TakeBack(())) };
-            replica.set_tail(&kept)?;
-            Ok(Verdict::Keep(()))
+            let Some((kept, note)) = kept else { return Ok(Verdict::TakeBack(false)) };
+            let upto = passed.partition_point(|entry| entry.number <= kept.number);
+            replica.keep_digests(&passed[..upto])?;
+            passed.drain(..upto);
+            replica.set_tail(&kept, &note)?;
+            Ok(Verdict::Keep(true))
         });
         match replayed {
-            Ok(()) => {
-                let fresh = entries.iter().filter(|e| e.number > self.tail.number);
-                fresh.for_each(|e| self.growth.grew(e.bytes.len()));
-                leases.into_iter().for_each(|lease| self.growth.leased(lease));
+            Ok(_) => {
+                (self.growth, self.passed) = (growth, passed);
                 self.stand_at(tail);
                 Ok(())
             }
             Err(error) => {
                 // Read again from where the replica stands.
-                self.parts.clear();
-                self.tail = self.replica.tail()?;
+                self.stand_as_replica()?;
                 Err(error)
             }
         }
+    }
+
+    fn stand_as_replica(&mut self) -> Result<()> {
+        self.parts.clear();
+        self.passed.clear();
+        self.growth = Growth::read(&self.replica.note()?);
+        let tail = self.replica.tail()?;
+        self.stand_at(tail);
+        Ok(())
     }
 
     fn stand_at(&mut self, tail: Tail) {
@@ -301,14 +371,6 @@ fn apply(replica: &mut ReplicaWrite<'_>, namespace: &Namespace, change: Change) 
             Err(Error::corrupt("an entry of the register of namespaces is in the journal of one"))
         }
     }
-}
-
-fn forked(found: &Entry, seen: &Tail) -> Error {
-    Error::corrupt(format!("the journal forked: its entry {} is not the one that was seen and acknowledged before", found.number))
-        .with("entry", found.number)
-        .with("seen", &seen.digest)
-        .with("found", &found.digest)
-        .with_next("restore the journal from a copy that holds the entry seen; until then nothing is written")
 }
 
 fn trimmed(after: u64) -> Error {

@@ -57,8 +57,13 @@ pub(crate) enum Other {
     PurgeBefore(Micros),
     /// The namespace is deleted, the last entry of its journal.
     Delete { store_id: String },
-    /// Somebody makes a snapshot, and others leave that to it for a while.
-    Snapshot { by: String, until: Micros },
+    /// Somebody makes a snapshot, and others leave that to it for a while. With the size of the snapshot: it is made.
+    Snapshot {
+        by: String,
+        until: Micros,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_bytes: Option<u64>,
+    },
     /// In the register: a name is taken.
     Register(Named),
     /// In the register: a name is free again.

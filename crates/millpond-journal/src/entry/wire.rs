@@ -77,8 +77,8 @@ pub(crate) fn quoted(text: &str) -> Result<String> {
     serde_json::to_string(text).map_err(|e| Error::invalid("a text cannot be written as JSON").with_source(e))
 }
 
-/// Writes the entries of a change, each at most `most` bytes, and tells where the journal stands after them.
-pub(crate) fn encode(after: &Tail, signature: &Signature, change: &str, most: usize) -> Result<(Vec<Bytes>, Tail)> {
+/// Writes the entries of a change, each at most `most` bytes, and tells where the journal stands after each.
+pub(crate) fn encode(after: &Tail, signature: &Signature, change: &str, most: usize) -> Result<(Vec<Bytes>, Vec<Tail>)> {
     let mut tail = after.clone();
     let whole = line(&mut tail, signature, |out| {
         out.push_str("\"change\":");
@@ -86,19 +86,20 @@ pub(crate) fn encode(after: &Tail, signature: &Signature, change: &str, most: us
         Ok(())
     })?;
     if whole.len() <= most {
-        return Ok((vec![whole], tail));
+        return Ok((vec![whole], vec![tail]));
     }
     let pieces = pieces(change, most.saturating_sub(400));
     let mut tail = after.clone();
-    let mut entries = Vec::with_capacity(pieces.len());
+    let (mut entries, mut tails) = (Vec::with_capacity(pieces.len()), Vec::with_capacity(pieces.len()));
     for (at, piece) in pieces.iter().enumerate() {
         entries.push(line(&mut tail, signature, |out| {
             out.push_str(&format!("\"part\":{},\"of\":{},\"text\":", at + 1, pieces.len()));
             out.push_str(&quoted(piece)?);
             Ok(())
         })?);
+        tails.push(tail.clone());
     }
-    Ok((entries, tail))
+    Ok((entries, tails))
 }
 
 fn line(tail: &mut Tail, signature: &Signature, body: impl FnOnce(&mut String) -> Result<()>) -> Result<Bytes> {
@@ -217,9 +218,9 @@ mod tests {
     #[test]
     fn a_change_comes_back_in_one_entry_or_in_parts() {
         let change = format!("{{\"x\":\"{}\"}}", "ä\\\\\\\"\\u0001".repeat(20_000));
-        let (whole, tail) = encode(&Tail::default(), &signature(), &change, 1 << 30).unwrap();
-        assert_eq!((whole.len(), tail.number), (1, 1));
-        let (parts, _) = encode(&Tail::default(), &signature(), &change, 64 << 10).unwrap();
+        let (whole, tails) = encode(&Tail::default(), &signature(), &change, 1 << 30).unwrap();
+        assert_eq!((whole.len(), tails.len(), tails[0].number), (1, 1, 1));
+        let (parts, tails) = encode(&Tail::default(), &signature(), &change, 64 << 10).unwrap();
         assert!(parts.len() > 2);
         let mut text = String::new();
         let mut seen = Tail::default();
@@ -228,6 +229,7 @@ mod tests {
             let entry = Entry::read(at as u64 + 1, bytes).unwrap();
             entry.follow(&seen).unwrap();
             seen = entry.tail();
+            assert_eq!(seen, tails[at]);
             match entry.body {
                 Body::Part { text: piece, .. } => text.push_str(&piece),
                 Body::Change(_) => panic!("a part was expected"),
@@ -252,7 +254,7 @@ mod tests {
         let (_, one) = encode(&Tail::default(), &signature(), "{\"x\":1}", 1 << 20).unwrap();
         let (other, _) = encode(&Tail { number: 1, digest: "0".repeat(32) }, &signature(), "{\"x\":2}", 1 << 20).unwrap();
         let entry = Entry::read(2, &other[0]).unwrap();
-        assert!(entry.follow(&one).unwrap_err().to_string().contains("entry 2 follows"));
+        assert!(entry.follow(&one[0]).unwrap_err().to_string().contains("entry 2 follows"));
         assert!(entry.follow(&Tail::default()).unwrap_err().to_string().contains("entry 1 is missing"));
     }
 }

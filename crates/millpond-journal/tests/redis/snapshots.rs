@@ -77,6 +77,24 @@ async fn what_was_trimmed_is_told_from_what_was_lost() {
     assert_eq!(journal.read(11, Limit::default()).await.unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
+/// As after a restart of one node of a cluster that kept nothing: the register is on another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_gone_is_not_taken_for_a_deleted_namespace() {
+    let Some(server) = server() else { return };
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let first = store(&server.url(), folders[0].path()).await.unwrap();
+    steps(&first, 0..3).await;
+    let log = log_of(&server);
+    server.cli(&["RENAME", &log, "aside"]).unwrap();
+    for folder in folders.iter().rev() {
+        let error = store(&server.url(), folder.path()).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("lost history"), "{error}");
+    }
+    assert_eq!(log_of(&server), "", "nothing was made anew");
+    server.cli(&["RENAME", "aside", &log]).unwrap();
+    assert_eq!(numbers(&store(&server.url(), folders[1].path()).await.unwrap()).await, [0, 1, 2]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_item_taken_out_by_hand_is_noticed() {
     let Some(server) = server() else { return };

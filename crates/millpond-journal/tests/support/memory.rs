@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct Memory(Arc<Shared>);
 #[derive(Debug, Default)]
 pub struct Shared {
     journals: Mutex<HashMap<String, Arc<MemoryJournal>>>,
+    /// Names of the journals that were removed.
+    removed: Mutex<Vec<String>>,
     /// The largest entry; 0 for the usual limit.
     most: usize,
 }
@@ -46,9 +49,29 @@ impl Memory {
 
     /// The journal of the default namespace.
     pub fn default_journal(&self) -> Arc<MemoryJournal> {
+        self.journal("default.")
+    }
+
+    /// The journal whose name begins so.
+    pub fn journal(&self, begins: &str) -> Arc<MemoryJournal> {
         let journals = self.0.journals.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = journals.iter().find(|(name, _)| name.starts_with("default."));
-        Arc::clone(found.expect("the default journal").1)
+        let found = journals.iter().find(|(name, _)| name.starts_with(begins));
+        Arc::clone(found.expect("the journal").1)
+    }
+
+    /// Names of the journals that there are.
+    pub fn names(&self) -> Vec<String> {
+        self.0.journals.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Names of the journals that were removed.
+    pub fn removed(&self) -> Vec<String> {
+        self.0.removed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loses all journals, as a server does that restarts without its data.
+    pub fn lose_everything(&self) {
+        self.0.journals.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -57,6 +80,18 @@ pub struct MemoryJournal {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
     most: usize,
+    /// How long a request travels, there and back: an append, a read.
+    travel: Mutex<(Duration, Duration)>,
+    /// True while appends are held up.
+    held: watch::Sender<bool>,
+}
+
+/// What a journal holds, to be put back later.
+#[derive(Debug, Clone)]
+pub struct Content {
+    entries: BTreeMap<u64, Bytes>,
+    trimmed: u64,
+    snapshot: Option<(u64, Vec<u8>)>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +101,10 @@ struct State {
     snapshot: Option<(u64, Vec<u8>)>,
     faults: VecDeque<Fault>,
     late: Option<(u32, u64, Bytes)>,
+    /// How many snapshots in a row cannot be kept.
+    failing_snapshots: u32,
+    /// Snapshots that were brought, whatever became of them.
+    brought: u64,
     appends: u64,
     /// The next read finds its entries trimmed away. What a snapshot would bring, the read after it brings.
     trimmed_once: bool,
@@ -75,6 +114,11 @@ struct State {
 }
 
 impl MemoryJournal {
+    fn new(most: usize) -> Self {
+        let (changed, held) = (watch::Sender::new(0), watch::Sender::new(false));
+        Self { state: Mutex::default(), changed, most, travel: Mutex::default(), held }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +146,66 @@ impl MemoryJournal {
     /// The last entry.
     pub fn last(&self) -> u64 {
         self.state().entries.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// The entries that are there.
+    pub fn entries(&self) -> Vec<Bytes> {
+        self.state().entries.values().cloned().collect()
+    }
+
+    /// The next snapshots cannot be kept.
+    pub fn fail_snapshots(&self, times: u32) {
+        self.state().failing_snapshots = times;
+    }
+
+    /// Snapshots that were brought so far, also those that could not be kept.
+    pub fn snapshots_brought(&self) -> u64 {
+        self.state().brought
+    }
+
+    /// The file of the snapshot, to be changed.
+    pub fn snapshot(&self) -> Option<Vec<u8>> {
+        self.state().snapshot.as_ref().map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Exchanges the file of the snapshot.
+    pub fn exchange_snapshot(&self, bytes: Vec<u8>) {
+        if let Some((_, kept)) = &mut self.state().snapshot {
+            *kept = bytes;
+        }
+    }
+
+    /// Everything in it.
+    pub fn content(&self) -> Content {
+        let state = self.state();
+        Content { entries: state.entries.clone(), trimmed: state.trimmed, snapshot: state.snapshot.clone() }
+    }
+
+    /// Exchanges everything in it.
+    pub fn exchange(&self, content: Content) {
+        let mut state = self.state();
+        (state.entries, state.trimmed, state.snapshot) = (content.entries, content.trimmed, content.snapshot);
+    }
+
+    /// Loses everything.
+    pub fn lose(&self) {
+        self.exchange(Content { entries: BTreeMap::new(), trimmed: 0, snapshot: None });
+    }
+
+    /// How long appends and reads travel, there and back.
+    pub fn travel(&self, append: Duration, read: Duration) {
+        *self.travel.lock().unwrap_or_else(PoisonError::into_inner) = (append, read);
+    }
+
+    /// Holds appends up, or lets them go.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    async fn half(of: Duration) {
+        if !of.is_zero() {
+            tokio::time::sleep(of / 2).await;
+        }
     }
 
     /// Up to which entry it was trimmed.
@@ -139,16 +243,8 @@ impl MemoryJournal {
         self.changed.send_replace(after + 1);
         Append::Written
     }
-}
 
-fn lost_answer() -> Error {
-    Error::new(ErrorKind::UnknownOutcome, "the answer was lost")
-}
-
-#[async_trait]
-impl Journal for MemoryJournal {
-    async fn append(&self, after: u64, entry: Bytes) -> Result<Append> {
-        assert!(entry.len() <= self.max_entry_bytes(), "an entry larger than the limit");
+    fn append_now(&self, after: u64, entry: Bytes) -> Result<Append> {
         let mut state = self.state();
         state.appends += 1;
         self.arrive(&mut state);
@@ -176,18 +272,42 @@ impl Journal for MemoryJournal {
         }
     }
 
-    async fn read(&self, after: u64, limit: Limit) -> Result<After> {
+    fn read_now(&self, after: u64, limit: Limit) -> After {
         let mut state = self.state();
         state.reads += 1;
         self.arrive(&mut state);
         if after < state.trimmed || std::mem::take(&mut state.trimmed_once) {
-            return Ok(After::Trimmed);
+            return After::Trimmed;
         }
         let upto = state.stale_at.unwrap_or(u64::MAX);
         let found = state.entries.range(after + 1..).take_while(|(n, _)| **n <= upto).take(limit.entries);
-        Ok(After::Entries(found.map(|(number, bytes)| Stored { number: *number, bytes: bytes.clone() }).collect()))
+        After::Entries(found.map(|(number, bytes)| Stored { number: *number, bytes: bytes.clone() }).collect())
+    }
+}
+
+fn lost_answer() -> Error {
+    Error::new(ErrorKind::UnknownOutcome, "the answer was lost")
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn append(&self, after: u64, entry: Bytes) -> Result<Append> {
+        assert!(entry.len() <= self.max_entry_bytes(), "an entry larger than the limit");
+        let travel = self.travel.lock().unwrap_or_else(PoisonError::into_inner).0;
+        Self::half(travel).await;
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        let answer = self.append_now(after, entry);
+        Self::half(travel).await;
+        answer
     }
 
+    async fn read(&self, after: u64, limit: Limit) -> Result<After> {
+        let travel = self.travel.lock().unwrap_or_else(PoisonError::into_inner).1;
+        Self::half(travel).await;
+        let answer = self.read_now(after, limit);
+        Self::half(travel).await;
+        Ok(answer)
+    }
     async fn changed(&self, after: u64) {
         let mut changed = self.changed.subscribe();
         let _ = changed.wait_for(|last| *last > after).await;
@@ -202,6 +322,12 @@ impl Journal for MemoryJournal {
     }
 
     async fn put_snapshot(&self, upto: u64, file: &Path) -> Result<()> {
+        self.state().brought += 1;
+        let failing = self.state().failing_snapshots;
+        if failing > 0 {
+            self.state().failing_snapshots = failing - 1;
+            return Err(Error::unavailable("the server takes no snapshot"));
+        }
         let bytes = std::fs::read(file).map_err(|e| Error::unavailable("the snapshot's file").with_source(e))?;
         self.state().snapshot = Some((upto, bytes));
         Ok(())
@@ -238,12 +364,13 @@ impl Journals for Memory {
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
         let mut journals = self.0.journals.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.0.most;
-        let make = || Arc::new(MemoryJournal { state: Mutex::default(), changed: watch::Sender::new(0), most });
+        let make = || Arc::new(MemoryJournal::new(most));
         let found: Arc<dyn Journal> = Arc::clone(journals.entry(name.to_owned()).or_insert_with(make)) as _;
         Ok(found)
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
+        self.0.removed.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
         self.0.journals.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
     }

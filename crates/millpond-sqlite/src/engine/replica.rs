@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Nothing is flushed: after a power cut the cache is rebuilt from the journal. The entry a replica stands at changes
-//! in the same transaction as the rows, so a process that ends anywhere leaves a replica that can go on.
+//! in the same transaction as the rows, so a process that ends anywhere leaves a replica that can go on. With it change
+//! a note of the journal's own, and the digests of the newest entries: they tell whether a copy made elsewhere holds
+//! the same history, when the entries themselves are gone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,9 +50,29 @@ pub struct Replica {
     engine: SqliteEngine,
 }
 
-/// No collection's table can have this name: no collection name holds a colon.
-const TAIL_TABLE: &str = "CREATE TABLE IF NOT EXISTS \"journal:tail\" \
-                          (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, digest TEXT NOT NULL) STRICT";
+/// No collection's table can have these names: no collection name holds a colon.
+const OWN_TABLES: &str = "CREATE TABLE IF NOT EXISTS \"journal:tail\" (one INTEGER PRIMARY KEY CHECK (one = 1), \
+                            number INTEGER NOT NULL, digest TEXT NOT NULL, note TEXT) STRICT; \
+                          CREATE TABLE IF NOT EXISTS \"journal:digests\" \
+                            (number INTEGER PRIMARY KEY, digest TEXT NOT NULL) STRICT";
+
+/// Replicas of the first format had no note.
+const ADD_NOTE: &str = "ALTER TABLE \"journal:tail\" ADD COLUMN note TEXT";
+
+/// Entries whose digests are kept: a few megabytes, and some hours of a busy journal.
+const DIGESTS: u64 = 100_000;
+
+/// Those before are forgotten once in so many entries.
+const FORGET_EVERY: u64 = 256;
+
+/// What a copy of a replica says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Where it stands.
+    pub tail: Tail,
+    /// The digest of the entry that was asked for, if the copy still knows it.
+    pub digest: Option<String>,
+}
 
 impl Replica {
     /// Opens the replica in a file, and makes it if there is none.
@@ -60,7 +82,7 @@ impl Replica {
     pub fn open(path: impl Into<PathBuf>, host: Arc<dyn Host>) -> Result<Self> {
         let engine = SqliteEngine::start(Location::File(path.into()), host, true, Synchronous::Off)?;
         let writer = engine.inner.writer();
-        writer.as_ref().ok_or_else(crate::connect::closed)?.execute_batch(TAIL_TABLE).map_err(sql("replica"))?;
+        make_own_tables(writer.as_ref().ok_or_else(crate::connect::closed)?)?;
         drop(writer);
         Ok(Self { engine })
     }
@@ -76,6 +98,14 @@ impl Replica {
     /// What SQLite fails with.
     pub fn tail(&self) -> Result<Tail> {
         self.engine.inner.snapshot(read_tail)
+    }
+
+    /// What was noted with it; empty when nothing was.
+    ///
+    /// # Errors
+    /// What SQLite fails with.
+    pub fn note(&self) -> Result<String> {
+        self.engine.inner.snapshot(read_note)
     }
 
     /// Runs one transaction. Readers see its changes all at once, and only if the verdict is to keep them.
@@ -108,6 +138,17 @@ impl Replica {
         read_tail(&open_copy(path)?)
     }
 
+    /// Where a copy stands, and what it knows of an entry. Copies of the first format know no entry but their last.
+    ///
+    /// # Errors
+    /// `Corrupt` when the file is no copy of a replica.
+    pub fn inspect(path: &Path, number: u64) -> Result<Copied> {
+        let copy = open_copy(path)?;
+        let tail = read_tail(&copy)?;
+        let digest = if tail.number == number { Some(tail.digest.clone()) } else { read_digest(&copy, number)? };
+        Ok(Copied { tail, digest })
+    }
+
     /// Takes over everything from a copy that [`Replica::copy_to`] wrote, at once, and tells where it stands.
     ///
     /// # Errors
@@ -119,6 +160,8 @@ impl Replica {
         let connection = writer.as_mut().ok_or_else(crate::connect::closed)?;
         let backup = Backup::new(&copy, connection).map_err(sql("snapshot"))?;
         backup.run_to_completion(PAGES_A_STEP, Duration::ZERO, None).map_err(sql("snapshot"))?;
+        drop(backup);
+        make_own_tables(connection)?;
         Ok(tail)
     }
 }
@@ -130,6 +173,33 @@ fn open_copy(path: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sql("snapshot"))?;
     crate::schema::format(&connection)?;
     Ok(connection)
+}
+
+fn make_own_tables(connection: &Connection) -> Result<()> {
+    connection.execute_batch(OWN_TABLES).map_err(sql("replica"))?;
+    let has_note = connection
+        .query_row("SELECT count(*) FROM pragma_table_info('journal:tail') WHERE name = 'note'", [], |r| r.get::<_, bool>(0))
+        .map_err(sql("replica"))?;
+    if has_note { Ok(()) } else { connection.execute_batch(ADD_NOTE).map_err(sql("replica")) }
+}
+
+fn read_note(connection: &Connection) -> Result<String> {
+    connection
+        .prepare_cached("SELECT coalesce(note, '') FROM \"journal:tail\"")
+        .and_then(|mut s| s.query_row([], |r| r.get(0)).optional())
+        .map(Option::unwrap_or_default)
+        .map_err(sql("replica"))
+}
+
+fn read_digest(connection: &Connection, number: u64) -> Result<Option<String>> {
+    let keeps_digests = "SELECT count(*) FROM sqlite_schema WHERE name = 'journal:digests'";
+    if !connection.query_row(keeps_digests, [], |r| r.get::<_, bool>(0)).map_err(sql("snapshot"))? {
+        return Ok(None);
+    }
+    connection
+        .query_row("SELECT digest FROM \"journal:digests\" WHERE number = ?1", [number.cast_signed()], |r| r.get(0))
+        .optional()
+        .map_err(sql("snapshot"))
 }
 
 fn read_tail(connection: &Connection) -> Result<Tail> {
@@ -167,16 +237,44 @@ impl ReplicaWrite<'_> {
         read_tail(self.connection())
     }
 
-    /// Says where the replica stands after this transaction.
+    /// What was noted with the tail; empty when nothing was.
     ///
     /// # Errors
     /// What SQLite fails with.
-    pub fn set_tail(&mut self, tail: &Tail) -> Result<()> {
+    pub fn note(&self) -> Result<String> {
+        read_note(self.connection())
+    }
+
+    /// Says where the replica stands after this transaction, and what is to be noted with it.
+    ///
+    /// # Errors
+    /// What SQLite fails with.
+    pub fn set_tail(&mut self, tail: &Tail, note: &str) -> Result<()> {
         self.held
-            .get("INSERT OR REPLACE INTO \"journal:tail\" (one, number, digest) VALUES (1, ?1, ?2)")?
-            .execute(params![tail.number.cast_signed(), tail.digest])
+            .get("INSERT OR REPLACE INTO \"journal:tail\" (one, number, digest, note) VALUES (1, ?1, ?2, ?3)")?
+            .execute(params![tail.number.cast_signed(), tail.digest, note])
             .map(drop)
             .map_err(sql("replica"))
+    }
+
+    /// Keeps the digests of entries, which come in their order, and forgets the oldest.
+    ///
+    /// # Errors
+    /// What SQLite fails with.
+    pub fn keep_digests<'t>(&mut self, entries: impl IntoIterator<Item = &'t Tail>) -> Result<()> {
+        for entry in entries {
+            self.held
+                .get("INSERT OR REPLACE INTO \"journal:digests\" (number, digest) VALUES (?1, ?2)")?
+                .execute(params![entry.number.cast_signed(), entry.digest])
+                .map_err(sql("replica"))?;
+            if entry.number % FORGET_EVERY == 0 && entry.number > DIGESTS {
+                self.held
+                    .get("DELETE FROM \"journal:digests\" WHERE number <= ?1")?
+                    .execute(params![(entry.number - DIGESTS).cast_signed()])
+                    .map_err(sql("replica"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Decides a batch on what the replica holds.
@@ -268,5 +366,64 @@ impl ReplicaWrite<'_> {
     /// What SQLite fails with.
     pub fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
         purge::purge(self.connection(), namespace, before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millpond_core::SystemHost;
+
+    fn entry(number: u64) -> Tail {
+        Tail { number, digest: format!("{number:032x}") }
+    }
+
+    fn keep(replica: &Replica, numbers: std::ops::RangeInclusive<u64>) {
+        let entries: Vec<Tail> = numbers.map(entry).collect();
+        let kept = replica.write(|write| {
+            write.keep_digests(&entries)?;
+            write.set_tail(entries.last().unwrap(), "a note")?;
+            Ok(Verdict::Keep(()))
+        });
+        kept.unwrap();
+    }
+
+    #[test]
+    fn the_newest_digests_are_kept_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let replica = Replica::open(folder.path().join("replica.db"), Arc::new(SystemHost)).unwrap();
+        let last = DIGESTS + 2 * FORGET_EVERY;
+        for from in (1..=last).step_by(64) {
+            keep(&replica, from..=from + 63);
+        }
+        let copy = folder.path().join("copy.db");
+        assert_eq!(replica.copy_to(&copy).unwrap(), entry(last));
+        let knows = |number| Replica::inspect(&copy, number).unwrap().digest;
+        assert_eq!(knows(last), Some(entry(last).digest));
+        assert_eq!(knows(last - DIGESTS + 1), Some(entry(last - DIGESTS + 1).digest));
+        assert_eq!((knows(1), knows(last - DIGESTS), knows(last + 1)), (None, None, None));
+        assert_eq!(replica.note().unwrap(), "a note");
+    }
+
+    #[test]
+    fn a_copy_of_the_first_format_is_loaded_and_knows_its_last_entry_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Replica::open(folder.path().join("old.db"), Arc::new(SystemHost)).unwrap();
+        keep(&old, 1..=9);
+        let copy = folder.path().join("copy.db");
+        old.copy_to(&copy).unwrap();
+        let first = "DROP TABLE \"journal:digests\"; ALTER TABLE \"journal:tail\" DROP COLUMN note";
+        Connection::open(&copy).unwrap().execute_batch(first).unwrap();
+        assert_eq!(Replica::inspect(&copy, 9).unwrap(), Copied { tail: entry(9), digest: Some(entry(9).digest) });
+        assert_eq!(Replica::inspect(&copy, 8).unwrap(), Copied { tail: entry(9), digest: None });
+        let new = Replica::open(folder.path().join("new.db"), Arc::new(SystemHost)).unwrap();
+        assert_eq!(new.load_from(&copy).unwrap(), entry(9));
+        assert_eq!(new.note().unwrap(), "");
+        keep(&new, 10..=12);
+        assert_eq!((new.tail().unwrap(), new.note().unwrap()), (entry(12), "a note".to_owned()));
+        // And a replica of the first format goes on, too.
+        let again = Replica::open(&copy, Arc::new(SystemHost)).unwrap();
+        keep(&again, 10..=12);
+        assert_eq!(again.tail().unwrap(), entry(12));
     }
 }
