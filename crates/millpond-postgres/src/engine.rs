@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Breaker, CallPolicy, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
-    FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
-    Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
+    Answer, Breaker, CallPolicy, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind,
+    Examination, FeedPage, FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position,
+    PreparedCommit, Probing, Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
 };
 use tokio_postgres::Row;
 

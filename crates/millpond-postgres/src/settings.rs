@@ -53,8 +53,7 @@ const DRIVER: [&str; 13] = [
 /// Parameters of the driver that a store needs a say in.
 const BOTH: [&str; 3] = ["sslnegotiation", "target_session_attrs", "tcp_user_timeout"];
 /// Parameters of our own.
-const OWN: [&str; 9] =
-    ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit"];
+const OWN: [&str; 9] = ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit"];
 
 /// What stands between the program and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,7 +280,15 @@ mod tests {
     #[test]
     fn parameters_are_known_or_refused() {
         let parse = |query: &str| Settings::parse(&format!("postgres://u:s3cret@h:1/d?{query}"));
-        for good in ["", "pool=4&pooler=transaction", "schema=app_1", "sslmode=disable", "timeout=5", "connect_timeout=3", "retries=0&breaker=3"] {
+        for good in [
+            "",
+            "pool=4&pooler=transaction",
+            "schema=app_1",
+            "sslmode=disable",
+            "timeout=5",
+            "connect_timeout=3",
+            "retries=0&breaker=3",
+        ] {
             parse(good).unwrap();
         }
         for bad in [

@@ -120,7 +120,8 @@ storage:
     let line = |key: &str| config.lines().into_iter().find(|l| l.key == key).map(|l| (l.value, l.origin)).unwrap();
     assert_eq!(line("domains.runs"), ("sqlite:darwinflow.db".to_owned(), "millpond.yaml:6".to_owned()));
     // The comments' other kinds are read in the same place.
-    let postgres = file.replace("type: sqlite  # or: file, postgres\n    path: darwinflow.db", "type: postgres\n    path: app@db/metrics");
+    let postgres =
+        file.replace("type: sqlite  # or: file, postgres\n    path: darwinflow.db", "type: postgres\n    path: app@db/metrics");
     let shared = ("postgres://app@db/metrics".to_owned(), vec![Domain::Runs, Domain::Metrics]);
     assert_eq!(read(&postgres, &[]).unwrap().others().unwrap()[1], shared);
 }

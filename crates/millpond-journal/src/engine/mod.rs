@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, CallPolicy, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, Examination, FeedPage, FeedRequest, Host, LocalEngine,
-    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt, Result,
-    StaleReads, SystemHost, Timestamp, uuid_v7,
+    Answer, CallPolicy, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, Examination, FeedPage, FeedRequest, Host,
+    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt,
+    Result, StaleReads, SystemHost, Timestamp, uuid_v7,
 };
 
 use self::spaces::Spaces;
@@ -53,7 +53,13 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { host: Arc::new(SystemHost), cache: None, patience: append::PATIENCE, calls: append::CALLS, snapshot_bytes: snapshot::LEAST }
+        Self {
+            host: Arc::new(SystemHost),
+            cache: None,
+            patience: append::PATIENCE,
+            calls: append::CALLS,
+            snapshot_bytes: snapshot::LEAST,
+        }
     }
 }
 

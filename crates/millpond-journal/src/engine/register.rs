@@ -85,7 +85,8 @@ impl Register {
             let id = uuid_v7(&*self.host).simple().to_string();
             let signature = Signature { by: "register".to_owned(), id };
             let (entries, _) = encode(&state.tail, &signature, &change.text()?, self.journal.max_entry_bytes())?;
-            let sent = append_all(Arc::clone(&self.journal), state.tail.number, entries, signature, self.patience.clone()).await?;
+            let sent =
+                append_all(Arc::clone(&self.journal), state.tail.number, entries, signature, self.patience.clone()).await?;
             if sent == Append::Written {
                 self.catch_up(&mut state).await?;
                 return Ok(true);

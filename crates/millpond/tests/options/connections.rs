@@ -5,8 +5,8 @@ use std::process::Command;
 
 use millpond::{ErrorKind, OpenOptions};
 use millpond_testservers::{
-    Backend, Folder, NatsRelease, NatsServer, NatsSync, PostgresServer, RedisFsync, RedisServer, find_program, free_port, missing,
-    wait_until,
+    Backend, Folder, NatsRelease, NatsServer, NatsSync, PostgresServer, RedisFsync, RedisServer, find_program, free_port,
+    missing, wait_until,
 };
 
 use crate::support::{Fake, Manner, done_in_child, open, run, url};

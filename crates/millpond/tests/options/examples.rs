@@ -32,7 +32,9 @@ fn a_server_s_options_are_taken() {
             let Some((scheme, _)) = store.split_once("://") else { continue };
             seen.push(scheme.to_owned());
             let mut url = store.replace("/var/cache/millpond", &cache);
-            for (name, port) in [("db", ""), ("cache", ":6379"), ("n1", ":4222"), ("n2", ":4222"), ("n3", ":4222"), ("minio", ":9000")] {
+            for (name, port) in
+                [("db", ""), ("cache", ":6379"), ("n1", ":4222"), ("n2", ":4222"), ("n3", ":4222"), ("minio", ":9000")]
+            {
                 url = url.replace(&format!("{name}.example.org{port}"), &here);
             }
             // This machine has no such file; a wait as long as that proves nothing; Amazon is not asked.

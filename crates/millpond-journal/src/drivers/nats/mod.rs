@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millpond_core::{CallPolicy, Error, Examination, Probing, Result};
 
-pub use self::address::{Login, NatsOptions};
 use self::address::CALLS;
+pub use self::address::{Login, NatsOptions};
 use self::journal::NatsJournal;
 use self::link::{Answer as _, Link, NoAnswer, code, unavailable};
 use self::messages::{Found, Stored};

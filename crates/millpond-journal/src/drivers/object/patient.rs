@@ -99,7 +99,8 @@ impl Patient {
 }
 
 fn silence(after: Duration) -> Error {
-    let text = format!("no answer within {} s: look at the store and the network, or raise timeout in the URL", after.as_secs_f64());
+    let text =
+        format!("no answer within {} s: look at the store and the network, or raise timeout in the URL", after.as_secs_f64());
     Error::Generic { store: "object store", source: text.into() }
 }
 

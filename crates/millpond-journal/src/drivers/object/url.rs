@@ -131,7 +131,14 @@ impl ObjectPlace {
     }
 
     /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
-    fn s3(path: &str, rest: &str, settings: Settings<'_>, endpoint: Option<&str>, region: Option<&str>, calls: CallPolicy) -> Result<Self> {
+    fn s3(
+        path: &str,
+        rest: &str,
+        settings: Settings<'_>,
+        endpoint: Option<&str>,
+        region: Option<&str>,
+        calls: CallPolicy,
+    ) -> Result<Self> {
         let (name, prefix) = bucket(path, rest)?;
         let mut builder = set(AmazonS3Builder::from_env(), path, settings, AmazonS3Builder::with_config)?.with_bucket_name(name);
         if let Some(endpoint) = endpoint {

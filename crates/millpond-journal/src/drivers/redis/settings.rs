@@ -18,8 +18,7 @@ const PREFIX_LONGEST: usize = 64;
 /// How calls are tried, if the URL does not say.
 pub(super) const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(5));
 /// Parameters of our own.
-const OWN: [&str; 8] =
-    ["appendfsync", "appendonly", "ca", "cache", "cluster", "connect_timeout", "eviction", "prefix"];
+const OWN: [&str; 8] = ["appendfsync", "appendonly", "ca", "cache", "cluster", "connect_timeout", "eviction", "prefix"];
 /// How long one connection may take to come about, if the URL does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT_MOST_S: u64 = 3_600;
