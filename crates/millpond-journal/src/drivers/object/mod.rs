@@ -186,7 +186,7 @@ impl Journals for ObjectJournals {
 mod tests {
     use super::fakes::{Fault, Faulty};
     use super::*;
-    use millpond_core::{Finding, SystemHost};
+    use millpond_core::Finding;
     use object_store::memory::InMemory;
 
     async fn examined(store: Arc<dyn ObjectStore>, probing: Probing) -> Examination {
