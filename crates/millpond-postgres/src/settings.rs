@@ -25,6 +25,9 @@ const POOL_MOST: usize = 1_000;
 /// How long a call goes on trying, if the URL does not say.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_MOST_S: u64 = 3_600;
+/// How long one piece of work on a whole store may take, if the URL does not say.
+const WORK: Duration = Duration::from_secs(3_600);
+const WORK_MOST_S: u64 = 7 * 86_400;
 /// How long one attempt to connect takes, if the URL does not say.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long what was sent may stay without the other machine's receipt, and how long a silent connection goes without
@@ -54,8 +57,19 @@ const DRIVER: [&str; 13] = [
 /// Parameters of the driver that a store needs a say in.
 const BOTH: [&str; 3] = ["sslnegotiation", "target_session_attrs", "tcp_user_timeout"];
 /// Parameters of our own.
-const OWN: [&str; 10] =
-    ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit", "timeout"];
+const OWN: [&str; 11] = [
+    "fsync",
+    "pool",
+    "pooler",
+    "schema",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "synchronous_commit",
+    "timeout",
+    "work_timeout",
+];
 
 /// What stands between the program and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) pooler: Pooler,
     pub(crate) synchronous_commit: String,
     pub(crate) patience: Duration,
+    /// The same for work on a whole store that is one statement or one transaction.
+    pub(crate) work: Duration,
     /// A server without fsync was asked for in so many words.
     pub(crate) fsync_off: bool,
 }
@@ -164,6 +180,7 @@ impl Settings {
                 .word("synchronous_commit", &["on", "remote_apply", "remote_write", "local", "off"])?
                 .to_owned(),
             patience,
+            work: own.number("work_timeout", WORK_MOST_S)?.map_or(WORK.max(patience), Duration::from_secs),
             fsync_off: own.word("fsync", &["on", "off"])? == "off",
         };
         if !given("application_name") {
@@ -194,6 +211,8 @@ impl Settings {
             ("synchronous_commit", self.synchronous_commit.clone()),
             ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis().to_string()),
             ("lock_timeout", self.lock_wait().as_millis().to_string()),
+            // That the wait for a standby was cancelled is told by a warning alone, which a role may have turned off.
+            ("client_min_messages", "warning".to_owned()),
             // Every question of ours is about one namespace of tables that hold many: a plan that was made while a
             // table was empty must not read all of it for ever after.
             ("enable_seqscan", "off".to_owned()),
@@ -305,7 +324,7 @@ mod tests {
     #[test]
     fn parameters_are_known_or_refused() {
         let parse = |query: &str| Settings::parse(&format!("postgres://u:s3cret@h:1/d?{query}"));
-        for good in ["", "pool=4&pooler=transaction", "schema=app_1", "sslmode=disable", "timeout=5", "connect_timeout=3"] {
+        for good in ["", "pool=4&pooler=transaction", "schema=app_1", "sslmode=disable", "timeout=5", "connect_timeout=3", "work_timeout=7200"] {
             parse(good).unwrap();
         }
         for bad in [
