@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millpond_core::{Catalog, CollectionSpec, Error, FieldKind, Namespace, Result};
 use tokio_postgres::Row;
@@ -214,8 +215,8 @@ async fn missing(session: &mut Session, things: &[Thing], inside: Where) -> Resu
     Ok(missing)
 }
 
-/// Adds or extends a namespace's declarations.
-pub(crate) async fn declare(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<()> {
+/// Adds or extends a namespace's declarations. `begun` is set when the first of that is written down.
+pub(crate) async fn declare(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec], begun: &AtomicBool) -> Result<()> {
     specs.iter().try_for_each(CollectionSpec::check)?;
     for _ in 0..ROUNDS {
         // First by what is known, so that nothing is made for a declaration that will be refused.
@@ -227,6 +228,7 @@ pub(crate) async fn declare(inner: &Inner, namespace: &Namespace, specs: &[Colle
         let changed = merged(&schema.catalog, specs)?;
         inner.at_length(|| make_tables(&inner.connections, &inner.schema, &changed)).await?;
         inner.at_length(|| begin(inner, namespace, specs)).await?;
+        begun.store(true, Ordering::Relaxed);
         fill::finish(inner, namespace, specs).await?;
         // Another process may have filled a field in with us, and given it up.
     }

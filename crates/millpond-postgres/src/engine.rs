@@ -118,8 +118,9 @@ where
 
 /// The error of a later attempt, when an earlier one may have been applied. What the store itself answered, it
 /// answered with that attempt behind it; anything else says nothing about that attempt.
-fn undecided(error: Error) -> Error {
-    if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Invalid) {
+pub(crate) fn undecided(error: Error) -> Error {
+    use ErrorKind::{Conflict, Invalid, NotFound, UnknownOutcome};
+    if matches!(error.kind(), Conflict | NotFound | Invalid | UnknownOutcome) {
         return error;
     }
     Error::new(ErrorKind::UnknownOutcome, "PostgreSQL did not say what became of the request")
@@ -394,8 +395,14 @@ impl Engine for PostgresEngine {
 
     async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
         let inner = &self.inner;
-        declare::declare(inner, namespace, specs).await.map_err(|e| e.during("declare"))?;
-        self.catalog(namespace).await
+        let begun = AtomicBool::new(false);
+        let declared = async {
+            declare::declare(inner, namespace, specs, &begun).await?;
+            self.catalog(namespace).await
+        };
+        // Once something is written down, "not applied" would not be true any more.
+        let told = |error| if begun.load(Ordering::Relaxed) { undecided(error) } else { error };
+        declared.await.map_err(|error| told(error).during("declare"))
     }
 
     async fn catalog(&self, namespace: &Namespace) -> Result<Arc<Catalog>> {

@@ -9,12 +9,12 @@
 //! Each line is a transaction, so a purge of any size lets commits through, and one that is cut off has done a part: what
 //! is forgotten has raised its floor with it. Asked for again it goes on.
 
-use millpond_core::{CommitId, Error, ErrorKind, Namespace, Purged, Result, Timestamp};
+use millpond_core::{CommitId, Namespace, Purged, Result, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::engine::Inner;
+use crate::engine::{Inner, undecided};
 use crate::errors::{Failure, unreadable};
 use crate::namespaces::{NamespaceRow, existing, lock_call};
 use crate::session::{Call, Session};
@@ -59,12 +59,7 @@ pub(crate) async fn purge(inner: &Inner, namespace: &Namespace, before: Timestam
     match all(inner, namespace, before, &mut progress).await {
         Ok(()) => Ok(Purged { receipts: progress.receipts, tombstones: progress.tombstones }),
         // An error that says "not applied" would not be true any more.
-        Err(error) if progress.steps > 0 && error.kind() == ErrorKind::Unavailable => {
-            Err(Error::new(ErrorKind::UnknownOutcome, "a part was purged, and then PostgreSQL could not be asked")
-                .with_source(error)
-                .with_next("purge again: it goes on with the rest"))
-        }
-        Err(error) => Err(error),
+        Err(error) => Err(if progress.steps > 0 { undecided(error) } else { error }),
     }
 }
 

@@ -324,7 +324,15 @@ mod tests {
     #[test]
     fn parameters_are_known_or_refused() {
         let parse = |query: &str| Settings::parse(&format!("postgres://u:s3cret@h:1/d?{query}"));
-        for good in ["", "pool=4&pooler=transaction", "schema=app_1", "sslmode=disable", "timeout=5", "connect_timeout=3", "work_timeout=7200"] {
+        for good in [
+            "",
+            "pool=4&pooler=transaction",
+            "schema=app_1",
+            "sslmode=disable",
+            "timeout=5",
+            "connect_timeout=3",
+            "work_timeout=7200",
+        ] {
             parse(good).unwrap();
         }
         for bad in [

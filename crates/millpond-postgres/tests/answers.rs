@@ -27,7 +27,7 @@ enum What {
 }
 
 /// Cases that run at once: they mostly wait.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 12;
 /// Flights after the first lost one that are lost, too.
 const MORE: u64 = 200;
 
@@ -40,7 +40,9 @@ async fn case(server: &PostgresServer, what: What, number: usize, lost: Option<F
     let schema = format!("{what:?}{number}").to_lowercase();
     let proxy = Proxy::start(server.port()).unwrap();
     let plain = format!("{}?schema={schema}&pool=2", server.url("answers"));
-    let proxied = through(&plain, server, proxy.port()) + "&sslmode=disable&timeout=4&work_timeout=4";
+    let timeout = if lost.is_some() { 3 } else { 30 };
+    let proxied = through(&plain, server, proxy.port());
+    let proxied = format!("{proxied}&sslmode=disable&timeout={timeout}&work_timeout={timeout}");
     let faults: Vec<Fault> = match lost {
         Some(first @ (Fault::LoseRequest(n) | Fault::LoseAnswer(n) | Fault::HoldAnswer(n))) => {
             std::iter::once(first).chain((n + 1..n + MORE).map(Fault::LoseRequest)).collect()

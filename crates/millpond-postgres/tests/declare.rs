@@ -251,7 +251,9 @@ fn a_purge_goes_in_pieces() {
                    INSERT INTO millpond.tombstones SELECT 1, 'c' || n % 3, 'k' || n, n, 1, n % 2 * 4000000000000000 FROM generate_series(1, 9000) n; \
                    UPDATE millpond.namespaces SET has_tombstones = true";
         server.psql("purged", old).unwrap();
-        let left = |table: &str| server.psql("purged", &format!("SELECT count(*) FROM millpond.{table}")).unwrap().parse::<u64>().unwrap();
+        let left = |table: &str| {
+            server.psql("purged", &format!("SELECT count(*) FROM millpond.{table}")).unwrap().parse::<u64>().unwrap()
+        };
         let slow = through(&url, &server, proxy.port()) + "?pool=2&sslmode=disable&timeout=6";
         let slow = open(&slow).await;
         let before = Timestamp::from_micros(1_000_000_000_000_000);

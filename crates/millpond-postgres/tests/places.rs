@@ -40,7 +40,10 @@ fn many_migrate_at_once() {
         assert_eq!(applied(&store(&engine).await, "a").await, (8, 8));
         is_sound(&engine).await;
     });
-    assert_eq!(server.psql("many", "SELECT string_agg(version::text, ' ' ORDER BY version) FROM millpond.format").unwrap(), "1 2");
+    assert_eq!(
+        server.psql("many", "SELECT string_agg(version::text, ' ' ORDER BY version) FROM millpond.format").unwrap(),
+        "1 2"
+    );
 }
 
 /// After a migration by another role, one without any right to change tables opens the store, declares what was
