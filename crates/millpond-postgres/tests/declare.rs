@@ -61,7 +61,11 @@ fn declaring_and_commits_never_wait_for_each_other() {
                 spec.fields.push(Field { path: format!("/{name}"), name, kind });
             }
             spec.indexes.push(vec!["state".to_owned(), format!("f{n}")]);
-            opened.declare(&[spec.clone()]).await.unwrap();
+            let declared = tokio::time::timeout(Duration::from_secs(20), opened.declare(&[spec.clone()])).await;
+            let log = server.log();
+            let ended: Vec<&str> = log.lines().filter(|line| line.contains("deadlock") || line.contains("waits for")).collect();
+            assert!(ended.is_empty(), "{ended:#?}");
+            declared.unwrap().unwrap();
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         stop.store(true, Ordering::Relaxed);
