@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::errors::{Failure, unreadable};
+use crate::fill::Filling;
 use crate::names::side_name;
 use crate::namespaces::NamespaceRow;
 use crate::session::{Call, Session};
@@ -23,8 +24,12 @@ pub(crate) struct Schema {
     pub(crate) catalog: Arc<Catalog>,
     /// What was last seen: a guess that spares a look-up, checked against the namespace's row each time.
     pub(crate) tombstones: AtomicBool,
+    /// The same without fields that are still being filled in: what questions may use.
+    pub(crate) shown_catalog: Arc<Catalog>,
     pub(crate) floors: HashMap<CollectionName, u64>,
     tables: HashMap<CollectionName, Arc<Table>>,
+    /// Tables of which a field is being filled in, without that field.
+    shown: HashMap<CollectionName, Arc<Table>>,
     undeclared: Mutex<HashMap<CollectionName, Arc<Table>>>,
 }
 
@@ -46,6 +51,11 @@ impl Schema {
         }
         let make = || Arc::new(Table::undeclared(collection.clone()));
         Arc::clone(undeclared.entry(collection.clone()).or_insert_with(make))
+    }
+
+    /// The table as questions may see it: a field that is still being filled in has no column yet.
+    pub(crate) fn shown(&self, collection: &CollectionName) -> Arc<Table> {
+        self.shown.get(collection).map_or_else(|| self.table(collection), Arc::clone)
     }
 
     /// Declared tables.
@@ -99,11 +109,21 @@ impl Schemas {
 /// Reads a namespace's declarations; [`read`] makes a schema of what they give.
 pub(crate) fn load_calls(namespace: &str) -> [Call<'_>; 2] {
     [
-        "SELECT name, spec, revision_floor FROM collections WHERE ns = (SELECT id FROM namespaces WHERE name = $1)",
+        "SELECT name, spec, revision_floor, filling FROM collections WHERE ns = (SELECT id FROM namespaces WHERE name = $1)",
         "SELECT f.collection, f.field, f.kind, f.column_name FROM fields f JOIN collections c ON c.name = f.collection \
          WHERE c.ns = (SELECT id FROM namespaces WHERE name = $1)",
     ]
     .map(|text| Call::once(text).with(Type::TEXT, namespace))
+}
+
+/// Tells every process that the declarations of a namespace are others now.
+pub(crate) fn changed_call(ns: i64) -> Call<'static> {
+    Call::once("UPDATE namespaces SET catalog = catalog + 1 WHERE id = $1").with(Type::INT8, ns)
+}
+
+/// A declaration as it is kept.
+pub(crate) fn spec_text(spec: &CollectionSpec) -> Result<String> {
+    serde_json::to_string(spec).map_err(|e| Error::invalid("the declaration is not JSON").with_source(e))
 }
 
 /// Columns by collection, field and kind.
@@ -118,14 +138,22 @@ pub(crate) fn read_columns(rows: &[Row]) -> Result<Columns> {
 pub(crate) fn read(row: &NamespaceRow, rows: &[Vec<Row>]) -> Result<Schema> {
     let [collections, fields] = rows else { return Err(Error::corrupt("the declarations were not answered")) };
     let columns = read_columns(fields)?;
-    let (mut specs, mut floors) = (Vec::new(), HashMap::new());
+    let (mut specs, mut shown_specs, mut floors, mut shown) = (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
     for found in collections {
         let read = || Ok((found.try_get::<_, String>(0)?, found.try_get::<_, Option<String>>(1)?, found.try_get::<_, i64>(2)?));
         let (name, spec, floor) = read().map_err(unreadable("collections"))?;
+        let filling = Filling::read(found.try_get(3).map_err(unreadable("collections"))?)?;
         if let Some(text) = spec {
-            specs.push(serde_json::from_str::<CollectionSpec>(&text).map_err(|e| {
+            let spec = serde_json::from_str::<CollectionSpec>(&text).map_err(|e| {
                 Error::corrupt(format!("the declaration of collection {name:?} does not read back")).with_source(e)
-            })?);
+            })?;
+            let known = filling.map_or_else(|| spec.clone(), |filling| filling.hide(&spec));
+            if known != spec {
+                let slots = slots(&known, &columns)?;
+                shown.insert(known.name.clone(), Arc::new(Table::declared(Arc::new(known.clone()), slots)));
+            }
+            shown_specs.push(known);
+            specs.push(spec);
         }
         if floor > 0 {
             floors.insert(CollectionName::from_store(name), floor.cast_unsigned());
@@ -143,8 +171,10 @@ pub(crate) fn read(row: &NamespaceRow, rows: &[Vec<Row>]) -> Result<Schema> {
         store_id: row.store_id.clone(),
         tombstones: AtomicBool::new(row.has_tombstones),
         catalog,
+        shown_catalog: Arc::new(Catalog::new(shown_specs)),
         floors,
         tables,
+        shown,
         undeclared: Mutex::default(),
     })
 }

@@ -1,22 +1,28 @@
 //! Declaring: tables, columns and indexes first, shared by all namespaces; then what the namespace itself says and holds.
 //!
-//! The first half changes one collection's table in each transaction and holds no namespace's lock, so it waits for
-//! commits and is never waited for in a ring. Made again it finds everything there. The second half changes rows only,
-//! under the namespace's lock, and is one transaction: declared whole, with every row moved and filled in, or not at all.
+//! ```text
+//!   a new collection   one transaction: table, columns, indexes       nobody else can see them yet
+//!   a table in use     a transaction for each column and each index   one lock on one table, taken at once
+//!   the namespace      one transaction under its lock: what is declared, and the rows (`fill.rs`)
+//! ```
+//!
+//! What changes a table that is in use never holds one lock while it waits for another: a commit may hold the first and
+//! wait for the second. It waits for commits, and is never waited for in a ring. Made again it finds everything there.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use millpond_core::{CollectionSpec, Error, FieldKind, FieldValue, Json, Namespace, Result};
+use millpond_core::{Catalog, CollectionSpec, Error, FieldKind, Namespace, Result};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Error as PgError, Row};
 
-use crate::apply::{Put, put};
-use crate::arrays::{JsonColumn, column_type};
+use crate::arrays::column_type;
 use crate::catalog::{self, Columns, Schema, read_columns, slots};
 use crate::connect::Connections;
 use crate::engine::Inner;
 use crate::errors::{Failure, unreadable};
+use crate::fill;
 use crate::names::{column_name, index_name, quote, side_index_name, side_name, table_name};
 use crate::namespaces::{NamespaceRow, existing, lock_call};
 use crate::query::KEY_BEGINNING;
@@ -24,8 +30,8 @@ use crate::schema::table_lock;
 use crate::session::{Call, Session};
 use crate::table::Table;
 
-/// Rows that are moved or filled in by one statement.
-const CHUNK: i64 = 1_000;
+/// Times a declaration is begun anew because another process gave it up.
+const ROUNDS: usize = 5;
 /// Texts one index can hold beside each other: three of 1,024 bytes are more than an index takes.
 const TEXTS: usize = 2;
 
@@ -40,40 +46,47 @@ enum Where {
 pub(crate) async fn make_tables(connections: &Connections, schema: &str, specs: &[CollectionSpec]) -> Result<(), Failure> {
     for spec in specs {
         let mut session = connections.session().await?;
-        let columns = columns_of(&mut session, Where::Alone).await?;
-        let wanted = wanted(spec, &columns);
-        if missing(&mut session, &wanted, Where::Alone).await?.is_empty() {
-            continue;
-        }
-        session.begin(&[table_lock(schema)]).await?;
-        match make(&mut session, spec).await {
-            Ok(()) => session.commit(&[]).await.map(drop)?,
-            Err(failure) => {
-                session.rollback().await;
-                return Err(failure);
+        loop {
+            let columns = columns_of(&mut session, Where::Alone).await?;
+            if missing(&mut session, &wanted(spec, &columns), Where::Alone).await?.is_empty() {
+                break;
+            }
+            session.begin(&[table_lock(schema)]).await?;
+            match make(&mut session, spec).await {
+                Ok(()) => session.commit(&[]).await.map(drop)?,
+                Err(failure) => {
+                    session.rollback().await;
+                    return Err(failure);
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Makes what one declaration needs, under the lock of all tables.
+/// Makes all that one declaration needs if its table is new, else the first thing that is not there. Under the lock of
+/// all tables.
 async fn make(session: &mut Session, spec: &CollectionSpec) -> Result<(), Failure> {
     // Another process may have been faster, so all is looked at again.
     let columns = columns_of(session, Where::Inside).await?;
     let wanted = wanted(spec, &columns);
     let names = missing(session, &wanted, Where::Inside).await?;
-    for thing in wanted.iter().filter(|thing| names.contains(&thing.name)) {
-        for statement in &thing.statements {
-            session.run(&[Call::once(statement.clone())]).await?;
-        }
-        if let Some((field, kind, column)) = &thing.field {
+    let is_new = wanted.first().is_some_and(|table| names.contains(&table.name));
+    for thing in wanted.into_iter().filter(|thing| names.contains(&thing.name)) {
+        if let Some(column) = &thing.column {
             let insert = Call::once("INSERT INTO fields (collection, field, kind, column_name) VALUES ($1, $2, $3, $4)")
                 .with(Type::TEXT, spec.name.as_str())
-                .with(Type::TEXT, field.clone())
-                .with(Type::TEXT, *kind)
-                .with(Type::TEXT, column.clone());
-            session.run(&[insert]).await?;
+                .with(Type::TEXT, column.field.clone())
+                .with(Type::TEXT, column.kind)
+                .with(Type::TEXT, column.name.clone());
+            session.run(&[Call::once(column.statement.clone()), insert]).await?;
+            if !is_new {
+                return Ok(());
+            }
+        }
+        session.run(&[Call::once(thing.statement)]).await?;
+        if !is_new {
+            return Ok(());
         }
     }
     Ok(())
@@ -82,17 +95,25 @@ async fn make(session: &mut Session, spec: &CollectionSpec) -> Result<(), Failur
 /// Something in the database that a declaration needs, known by the name of a table or an index.
 struct Thing {
     name: String,
-    statements: Vec<String>,
-    /// The field whose column it brings.
-    field: Option<(String, &'static str, String)>,
+    statement: String,
+    /// The column it is an index of, if that is not there either.
+    column: Option<NewColumn>,
 }
 
-/// The tables, columns and indexes of a declaration. A column is known by its index, which is made with it.
+struct NewColumn {
+    field: String,
+    kind: &'static str,
+    name: String,
+    statement: String,
+}
+
+/// The tables, columns and indexes of a declaration, the collection's own table first. A column is known by its row in
+/// `fields`, which is written with it.
 fn wanted(spec: &CollectionSpec, columns: &Columns) -> Vec<Thing> {
     let collection = spec.name.as_str();
     let (plain, table) = (table_name(collection), quote(&table_name(collection)));
     let (key, position) = (index_name(collection, &["key"]), index_name(collection, &["position"]));
-    let thing = |name: String, statement: String| Thing { name, statements: vec![statement], field: None };
+    let thing = |name: String, statement: String| Thing { name, statement, column: None };
     let create = format!(
         "CREATE TABLE {table} (ns bigint NOT NULL, key text COLLATE \"C\" NOT NULL, \"row\" bigint NOT NULL, \
          revision bigint NOT NULL, position bigint NOT NULL, time bigint NOT NULL, by text, doc json NOT NULL, \
@@ -112,13 +133,14 @@ fn wanted(spec: &CollectionSpec, columns: &Columns) -> Vec<Thing> {
         let column = column_of(columns, collection, &field.name, field.kind);
         let is_there = columns.contains_key(&(collection.to_owned(), field.name.clone(), field.kind.as_str().to_owned()));
         let index = index_name(collection, std::slice::from_ref(&column));
-        let mut statements = Vec::new();
-        if !is_there {
-            statements.push(format!("ALTER TABLE {table} ADD COLUMN {} {}", quote(&column), column_type(field.kind)));
-        }
-        statements.push(format!("CREATE INDEX {} ON {table} (ns, {}, {KEY_BEGINNING})", quote(&index), quote(&column)));
-        let brings = (!is_there).then(|| (field.name.clone(), field.kind.as_str(), column.clone()));
-        things.push(Thing { name: index, statements, field: brings });
+        let new = NewColumn {
+            field: field.name.clone(),
+            kind: field.kind.as_str(),
+            name: column.clone(),
+            statement: format!("ALTER TABLE {table} ADD COLUMN {} {}", quote(&column), column_type(field.kind)),
+        };
+        let statement = format!("CREATE INDEX {} ON {table} (ns, {}, {KEY_BEGINNING})", quote(&index), quote(&column));
+        things.push(Thing { name: index, statement, column: (!is_there).then_some(new) });
         known.insert(field.name.as_str(), (column, field.kind));
     }
     for fields in &spec.indexes {
@@ -140,7 +162,7 @@ fn wanted(spec: &CollectionSpec, columns: &Columns) -> Vec<Thing> {
 fn side_things(collection: &str, table: &str, field: &str) -> [Thing; 3] {
     let (side, values, rows) =
         (side_name(collection, field), side_index_name(collection, field), index_name(collection, &["row"]));
-    let thing = |name: String, statement: String| Thing { name, statements: vec![statement], field: None };
+    let thing = |name: String, statement: String| Thing { name, statement, column: None };
     let quoted = quote(&side);
     [
         thing(rows.clone(), format!("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {table} (ns, \"row\")", quote(&rows))),
@@ -193,20 +215,41 @@ async fn missing(session: &mut Session, things: &[Thing], inside: Where) -> Resu
     Ok(missing)
 }
 
-/// Adds or extends a namespace's declarations.
-pub(crate) async fn declare(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<(), Failure> {
+/// Adds or extends a namespace's declarations. `begun` is set when the first of that is written down.
+pub(crate) async fn declare(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec], begun: &AtomicBool) -> Result<()> {
+    specs.iter().try_for_each(CollectionSpec::check)?;
+    for _ in 0..ROUNDS {
+        // First by what is known, so that nothing is made for a declaration that will be refused.
+        let look = || async { Ok(inner.snapshot_schema(&mut inner.connections.session().await?, namespace).await?.1) };
+        let schema = inner.retrying(look).await?;
+        if merged(&schema.shown_catalog, specs)?.is_empty() {
+            return Ok(());
+        }
+        let changed = merged(&schema.catalog, specs)?;
+        inner.at_length(|| make_tables(&inner.connections, &inner.schema, &changed)).await?;
+        inner.at_length(|| begin(inner, namespace, specs)).await?;
+        begun.store(true, Ordering::Relaxed);
+        fill::finish(inner, namespace, specs).await?;
+        // Another process may have filled a field in with us, and given it up.
+    }
+    Err(Error::unavailable("another process gives up what is declared here").with_next("let one process declare it"))
+}
+
+/// The declarations that change something, merged with what was declared before.
+fn merged(known: &Catalog, specs: &[CollectionSpec]) -> Result<Vec<CollectionSpec>> {
+    let mut changed = Vec::new();
     for spec in specs {
-        spec.check()?;
+        let old = known.get(spec.name.as_str()).map(|s| &**s);
+        let merged = old.map(|old| spec.following(old)).transpose()?;
+        if old.is_none() || merged.as_ref() != old {
+            changed.push(merged.unwrap_or_else(|| spec.clone()));
+        }
     }
-    // First by what is known, so that nothing is made for a declaration that will be refused.
-    let mut session = inner.connections.session().await?;
-    let (_, schema) = inner.snapshot_schema(&mut session, namespace).await?;
-    let merged = merged(&schema, specs)?;
-    drop(session);
-    if merged.is_empty() {
-        return Ok(());
-    }
-    make_tables(&inner.connections, &inner.schema, &merged).await?;
+    Ok(changed)
+}
+
+/// Writes down what is declared. Small collections are whole after this; of others, new fields are still hidden.
+async fn begin(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<(), Failure> {
     let mut session = inner.connections.session().await?;
     let rows = session.begin(&[lock_call(namespace)]).await?;
     match declare_locked(&mut session, &rows, namespace, specs).await {
@@ -218,19 +261,6 @@ pub(crate) async fn declare(inner: &Inner, namespace: &Namespace, specs: &[Colle
     }
 }
 
-/// The declarations that change something, merged with what was declared before.
-fn merged(schema: &Schema, specs: &[CollectionSpec]) -> Result<Vec<CollectionSpec>> {
-    let mut changed = Vec::new();
-    for spec in specs {
-        let old = schema.catalog.get(spec.name.as_str()).map(|s| &**s);
-        let merged = old.map(|old| spec.following(old)).transpose()?;
-        if old.is_none() || merged.as_ref() != old {
-            changed.push(merged.unwrap_or_else(|| spec.clone()));
-        }
-    }
-    Ok(changed)
-}
-
 async fn declare_locked(
     session: &mut Session,
     rows: &[Vec<Row>],
@@ -240,7 +270,7 @@ async fn declare_locked(
     let row = existing(rows.first().map_or(&[], Vec::as_slice), namespace)?;
     let answers = session.run(&catalog::load_calls(&row.name)).await?;
     let before = catalog::read(&row, &answers)?;
-    let changed = merged(&before, specs)?;
+    let changed = merged(&before.catalog, specs)?;
     if changed.is_empty() {
         return Ok(());
     }
@@ -248,8 +278,7 @@ async fn declare_locked(
     for spec in changed {
         declare_one(session, &row, spec, &before, &columns).await?;
     }
-    let raise = Call::once("UPDATE namespaces SET catalog = catalog + 1 WHERE id = $1").with(Type::INT8, row.id);
-    session.run(&[raise]).await?;
+    session.run(&[catalog::changed_call(row.id)]).await?;
     Ok(())
 }
 
@@ -260,97 +289,26 @@ async fn declare_one(
     before: &Schema,
     columns: &Columns,
 ) -> Result<(), Failure> {
-    let text = serde_json::to_string(&spec).map_err(|e| Error::invalid("the declaration is not JSON").with_source(e))?;
-    let insert = Call::once(
-        "INSERT INTO collections (ns, name, spec) VALUES ($1, $2, $3) ON CONFLICT (ns, name) DO UPDATE SET spec = excluded.spec",
-    )
-    .with(Type::INT8, row.id)
-    .with(Type::TEXT, spec.name.as_str().to_owned())
-    .with(Type::TEXT, text);
-    session.run(&[insert]).await?;
-    let old = before.catalog.get(spec.name.as_str());
-    let adds = old.is_none_or(|old| spec.fields.iter().any(|f| old.field(&f.name).is_none()));
-    if !adds {
-        return Ok(());
-    }
+    let text = catalog::spec_text(&spec)?;
+    let shown = before.shown_catalog.get(spec.name.as_str()).cloned();
     let slots = slots(&spec, columns)?;
     let table = Table::declared(Arc::new(spec), slots);
-    let from = if old.is_some() { table.name.clone() } else { "records".to_owned() };
-    fill(session, row.id, &table, &from).await
-}
-
-/// A record that is moved or filled in.
-struct Old {
-    key: String,
-    row: i64,
-    revision: i64,
-    position: i64,
-    time: i64,
-    by: Option<String>,
-    doc: String,
-    fields: Vec<FieldValue>,
-}
-
-fn old(row: &Row, spec: &CollectionSpec) -> Result<Old> {
-    let read = || -> Result<Old, PgError> {
-        Ok(Old {
-            key: row.try_get(0)?,
-            row: row.try_get(1)?,
-            revision: row.try_get(2)?,
-            position: row.try_get(3)?,
-            time: row.try_get(4)?,
-            by: row.try_get(5)?,
-            doc: row.try_get::<_, JsonColumn<'_>>(6)?.0.to_owned(),
-            fields: Vec::new(),
-        })
+    let filling = match shown {
+        None => {
+            fill::moved(session, row.id, &table).await?;
+            None
+        }
+        // From the beginning for all that is hidden: how far another field had come says nothing about a new one.
+        Some(shown) => fill::begun(session, row.id, &table, &shown).await?,
     };
-    let mut old = read().map_err(unreadable("records"))?;
-    let value = Json::from_store(old.doc.as_str()).value()?;
-    old.fields = spec.extract(&value).map_err(|e| {
-        e.with("record", format!("{}/{}", spec.name, old.key))
-            .with_next("change that record, or declare the field with the type it has")
-    })?;
-    Ok(old)
-}
-
-/// Rows written while the collection was undeclared move into its table; new fields of rows that are there already are
-/// taken out of their documents. Both write each row as it is, with its fields.
-async fn fill(session: &mut Session, ns: i64, table: &Table, from: &str) -> Result<(), Failure> {
-    let Some(spec) = table.spec.clone() else { return Ok(()) };
-    let moves = from == "records";
-    let scope = if moves { format!(" AND collection = '{}'", spec.name) } else { String::new() };
-    let mut after = String::new();
-    loop {
-        let select = format!(
-            "SELECT key, \"row\", revision, position, time, by, doc FROM {from} WHERE ns = $1{scope} AND key > $2 ORDER BY key LIMIT {CHUNK}"
-        );
-        let call = Call::once(select).with(Type::INT8, ns).with(Type::TEXT, after.clone());
-        let rows = session.run(&[call]).await?.pop().unwrap_or_default();
-        let olds = rows.iter().map(|r| old(r, &spec)).collect::<Result<Vec<_>>>()?;
-        let Some(last) = olds.last() else { break };
-        after.clone_from(&last.key);
-        let puts: Vec<Put<'_>> = olds.iter().map(|old| as_put(&spec, old, !moves)).collect();
-        let calls = put(ns, table, &puts, Vec::new())?;
-        session.run(&calls).await?;
-    }
-    if moves {
-        let delete = Call::once("DELETE FROM records WHERE ns = $1 AND collection = $2");
-        session.run(&[delete.with(Type::INT8, ns).with(Type::TEXT, spec.name.as_str())]).await?;
-    }
+    let insert = Call::once(
+        "INSERT INTO collections (ns, name, spec, filling) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (ns, name) DO UPDATE SET spec = excluded.spec, filling = excluded.filling",
+    )
+    .with(Type::INT8, row.id)
+    .with(Type::TEXT, table.collection.as_str().to_owned())
+    .with(Type::TEXT, text)
+    .with(Type::TEXT, filling.map(|filling| filling.text()).transpose()?);
+    session.run(&[insert]).await?;
     Ok(())
-}
-
-fn as_put<'o>(spec: &'o CollectionSpec, old: &'o Old, replaces: bool) -> Put<'o> {
-    Put {
-        collection: spec.name.as_str(),
-        key: &old.key,
-        row: old.row,
-        revision: old.revision,
-        position: old.position,
-        time: old.time,
-        by: old.by.as_deref(),
-        doc: &old.doc,
-        fields: &old.fields,
-        replaces,
-    }
 }

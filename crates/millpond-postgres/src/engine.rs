@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use millpond_core::{
@@ -21,7 +22,7 @@ use crate::retry::Retry;
 use crate::server::Server;
 use crate::session::{Call, Session};
 use crate::settings::{Pooler, Settings};
-use crate::{check, commit, declare, feed, load, purge, schema};
+use crate::{check, commit, declare, feed, load, purge, schema, sent};
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -51,7 +52,6 @@ pub struct PostgresStats {
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) schema: String,
-    pub(crate) calls: CallPolicy,
     breaker: Breaker,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) connections: Connections,
@@ -89,7 +89,7 @@ pub async fn migrate(url: &str, specs: &[CollectionSpec]) -> Result<()> {
         schema::migrate(&connections, &settings.schema).await?;
         declare::make_tables(&connections, &settings.schema, specs).await
     };
-    let retry = Retry::new(&host, &connections, &settings.calls).long();
+    let retry = Retry::new(&host, &connections, &settings.work()).long();
     retrying(retry, work).await.map_err(|e| e.during("migrate"))
 }
 
@@ -100,9 +100,9 @@ where
 {
     let mut unknown = false;
     loop {
-        let error = match retry.attempt(work()).await {
+        let error = match sent::watched(retry.attempt(work())).await {
             Ok(value) => return Ok(value),
-            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Final(error)) => return Err(if unknown { undecided(error) } else { error }),
             Err(Failure::Lost(error)) => error,
             Err(Failure::Unknown(error)) => {
                 unknown = true;
@@ -110,13 +110,21 @@ where
             }
         };
         if let Err(error) = retry.pause(error, unknown).await {
-            return Err(if unknown {
-                Error::new(ErrorKind::UnknownOutcome, "PostgreSQL did not say what became of the request").with_source(error)
-            } else {
-                error
-            });
+            return Err(if unknown { undecided(error) } else { error });
         }
     }
+}
+
+/// The error of a later attempt, when an earlier one may have been applied. What the store itself answered, it
+/// answered with that attempt behind it; anything else says nothing about that attempt.
+pub(crate) fn undecided(error: Error) -> Error {
+    use ErrorKind::{Conflict, Invalid, NotFound, UnknownOutcome};
+    if matches!(error.kind(), Conflict | NotFound | Invalid | UnknownOutcome) {
+        return error;
+    }
+    Error::new(ErrorKind::UnknownOutcome, "PostgreSQL did not say what became of the request")
+        .with_source(error)
+        .with_next("ask for it again: done twice, it is as if done once")
 }
 
 impl PostgresEngine {
@@ -134,7 +142,6 @@ impl PostgresEngine {
         retrying(retry, work).await.map_err(|e| e.during("open"))?;
         let inner = Inner {
             schema: settings.schema.clone(),
-            calls: settings.calls,
             breaker: Breaker::new(settings.location(), &settings.calls),
             host: options.host,
             connections,
@@ -174,22 +181,23 @@ impl Inner {
 
     /// The attempts of a call that begins now.
     pub(crate) fn retry(&self) -> Retry<'_> {
-        Retry::new(&*self.host, &self.connections, &self.calls)
+        Retry::new(&*self.host, &self.connections, &self.settings.calls)
     }
 
-    async fn retrying<T, F>(&self, work: impl FnMut() -> F) -> Result<T>
+    pub(crate) async fn retrying<T, F>(&self, work: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
         self.breaker.guard(retrying(self.retry(), work)).await
     }
 
-    /// The same for work on a whole store, which may need all the time there is.
-    async fn at_length<T, F>(&self, work: impl FnMut() -> F) -> Result<T>
+    /// The same for work on a whole store in one transaction, which has a limit of its own.
+    pub(crate) async fn at_length<T, F>(&self, work: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.breaker.guard(retrying(self.retry().long(), work)).await
+        let retry = Retry::new(&*self.host, &self.connections, &self.settings.work()).long();
+        self.breaker.guard(retrying(retry, work)).await
     }
 
     /// The namespace's row and declarations, of one moment.
@@ -294,7 +302,8 @@ impl Inner {
         }
     }
 
-    async fn delete(&self, namespace: &Namespace, store_id: &str) -> Result<(), Failure> {
+    /// Deletes a namespace. `asked` stays set from the moment its COMMIT may have been sent.
+    async fn delete(&self, namespace: &Namespace, store_id: &str, asked: &AtomicBool) -> Result<(), Failure> {
         let mut session = self.connections.session().await?;
         let rows = session.begin(&[lock_call(namespace)]).await?;
         let calls = async {
@@ -304,7 +313,15 @@ impl Inner {
             Ok(namespaces::deletion(&row, &schema))
         };
         match calls.await {
-            Ok(calls) => session.commit(&calls).await.map(drop),
+            Ok(calls) => {
+                // Set before, because an attempt whose time is up is dropped in the middle.
+                let before = asked.swap(true, Ordering::Relaxed);
+                let deleted = session.commit(&calls).await.map(drop);
+                if matches!(deleted, Err(Failure::Final(_) | Failure::Lost(_))) {
+                    asked.store(before, Ordering::Relaxed);
+                }
+                deleted
+            }
             Err(failure) => {
                 session.rollback().await;
                 Err(failure)
@@ -367,18 +384,12 @@ impl Engine for PostgresEngine {
 
     async fn delete_namespace(&self, namespace: &Namespace, store_id: &str) -> Result<()> {
         let inner = &self.inner;
-        let unanswered = std::sync::atomic::AtomicBool::new(false);
+        let asked = AtomicBool::new(false);
         let work = || async {
-            let deleted = inner.delete(namespace, store_id).await;
-            match deleted {
-                // An attempt that was not answered may have deleted it.
-                Err(Failure::Final(error)) if error.is_not_found() && unanswered.load(std::sync::atomic::Ordering::Relaxed) => {
-                    Ok(())
-                }
-                Err(Failure::Unknown(error)) => {
-                    unanswered.store(true, std::sync::atomic::Ordering::Relaxed);
-                    Err(Failure::Unknown(error))
-                }
+            let before = asked.load(Ordering::Relaxed);
+            match inner.delete(namespace, store_id, &asked).await {
+                // An attempt that was not answered has deleted it.
+                Err(Failure::Final(error)) if error.is_not_found() && before => Ok(()),
                 other => other,
             }
         };
@@ -389,15 +400,21 @@ impl Engine for PostgresEngine {
 
     async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
         let inner = &self.inner;
-        inner.at_length(|| declare::declare(inner, namespace, specs)).await.map_err(|e| e.during("declare"))?;
-        self.catalog(namespace).await
+        let begun = AtomicBool::new(false);
+        let declared = async {
+            declare::declare(inner, namespace, specs, &begun).await?;
+            self.catalog(namespace).await
+        };
+        // Once something is written down, "not applied" would not be true any more.
+        let told = |error| if begun.load(Ordering::Relaxed) { undecided(error) } else { error };
+        declared.await.map_err(|error| told(error).during("declare"))
     }
 
     async fn catalog(&self, namespace: &Namespace) -> Result<Arc<Catalog>> {
         let inner = &self.inner;
         let work = || async {
             let mut session = inner.connections.session().await?;
-            Ok(Arc::clone(&inner.snapshot_schema(&mut session, namespace).await?.1.catalog))
+            Ok(Arc::clone(&inner.snapshot_schema(&mut session, namespace).await?.1.shown_catalog))
         };
         inner.retrying(work).await.map_err(|e| e.during("catalog"))
     }
@@ -431,9 +448,7 @@ impl Engine for PostgresEngine {
     }
 
     async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
-        let inner = &self.inner;
-        let work = || async { purge::purge(&mut inner.connections.session().await?, namespace, before).await };
-        inner.at_length(work).await.map_err(|e| e.during("purge"))
+        purge::purge(&self.inner, namespace, before).await.map_err(|e| e.during("purge"))
     }
 
     async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {

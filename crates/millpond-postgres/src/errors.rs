@@ -66,6 +66,19 @@ pub(crate) fn failure(error: PgError) -> Failure {
     })
 }
 
+/// What it means that a transaction which wants to write could not begin. A server in recovery says that it does not
+/// support that (0A000), and not that it is read-only; behind a pool it is met in the middle of a fail-over.
+pub(crate) fn beginning(error: PgError) -> Failure {
+    match error.as_db_error() {
+        Some(db) if *db.code() == SqlState::FEATURE_NOT_SUPPORTED => Failure::Lost(
+            Error::unavailable("this server is a standby and takes no writes")
+                .with_source(said(db))
+                .with_next("connect to the primary, or try again when a fail-over is over"),
+        ),
+        _ => failure(error),
+    }
+}
+
 /// States that pass: a restart, a fail-over, a lock, a deadlock with somebody else's session.
 fn is_passing(code: &SqlState, class: &str) -> bool {
     let others = [

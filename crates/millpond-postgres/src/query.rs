@@ -179,7 +179,7 @@ fn parts(query: &Query) -> Vec<Part> {
 
 /// A page of records: all its parts in one statement.
 pub(crate) fn page(ns: i64, schema: &Schema, query: &Query) -> Result<Question> {
-    let table = schema.table(&query.collection);
+    let table = schema.shown(&query.collection);
     let query = query.resolve(spec(&table))?;
     let mut conditions = Conditions::new(&table, ns);
     let (order, kind) = column(&table, &query.order)?;
@@ -293,7 +293,7 @@ fn record(table: &Table, key: Key, row: &Row) -> Result<Record, PgError> {
 
 /// How many records the filters take.
 pub(crate) fn count(ns: i64, schema: &Schema, query: &Query) -> Result<Question> {
-    let table = schema.table(&query.collection);
+    let table = schema.shown(&query.collection);
     let query = query.clone().after(None).resolve(spec(&table))?;
     let mut conditions = Conditions::new(&table, ns);
     conditions.filters(&table, &query.filters)?;
@@ -313,7 +313,7 @@ pub(crate) fn group_by(
     bucket: Option<Duration>,
     measure: Option<&str>,
 ) -> Result<Question> {
-    let table = schema.table(&query.collection);
+    let table = schema.shown(&query.collection);
     let query = query.clone().after(None).order_asc(field).resolve(spec(&table))?;
     let (by, kind) = column(&table, field)?;
     let mut conditions = Conditions::new(&table, ns);

@@ -12,7 +12,7 @@ use crate::session::{Call, Session};
 pub(crate) const FORMAT: i32 = MIGRATIONS.len() as i32;
 
 /// Each entry brings a store from the version of its index to the next one.
-const MIGRATIONS: &[&[&str]] = &[FORMAT_1];
+const MIGRATIONS: &[&[&str]] = &[FORMAT_1, FORMAT_2];
 
 const FORMAT_1: &[&str] = &[
     "CREATE TABLE format (version integer NOT NULL, migrated_at timestamptz NOT NULL DEFAULT now())",
@@ -116,6 +116,9 @@ const FORMAT_1: &[&str] = &[
      )",
 ];
 
+/// Which fields of a collection are being filled in, and how far that has come (`declare.rs`).
+const FORMAT_2: &[&str] = &["ALTER TABLE collections ADD COLUMN filling text"];
+
 /// Names that collections cannot take for their tables. A table's name is also a type's, and its key's index has a name.
 pub(crate) const OWN_TABLES: [&str; 9] =
     ["format", "namespaces", "collections", "fields", "records", "tombstones", "streams", "events", "commits"];
@@ -152,14 +155,17 @@ pub(crate) async fn format(session: &mut Session, schema: &str) -> Result<i32, F
         return Ok(0);
     }
     let rows = session.one(&Call::once(format!("SELECT coalesce(max(version), 0) FROM {table}"))).await?;
-    let version: i32 = rows.first().and_then(|r| r.try_get(0).ok()).unwrap_or(0);
+    Ok(known(rows.first().and_then(|r| r.try_get(0).ok()).unwrap_or(0))?)
+}
+
+/// Refuses a format that a newer program made.
+fn known(version: i32) -> Result<i32> {
     if version > FORMAT {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!("the store has format {version}; this program knows formats up to {FORMAT}"),
         )
-        .with_next("use a newer millpond")
-        .into());
+        .with_next("use a newer millpond"));
     }
     Ok(version)
 }
@@ -197,11 +203,11 @@ async fn step_by_step(session: &mut Session, schema: &str) -> Result<(), Failure
         // Only where it is not there: a role may own the schema without the right to make one.
         session.run(&[Call::once(format!("CREATE SCHEMA {}", quote(schema)))]).await?;
     }
-    // Another process may have been faster.
+    // Another process may have been faster, and it may be a newer program.
     let mut found = 0;
     if is(1) {
         let rows = session.run(&[Call::once("SELECT coalesce(max(version), 0) FROM format")]).await?;
-        found = rows.first().and_then(|r| r.first()).and_then(|r| r.try_get::<_, i32>(0).ok()).unwrap_or(0);
+        found = known(rows.first().and_then(|r| r.first()).and_then(|r| r.try_get(0).ok()).unwrap_or(0))?;
     }
     for (version, statements) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let version = i32::try_from(version + 1).unwrap_or(i32::MAX);

@@ -13,7 +13,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error as PgError, Row, RowStream};
 
 use crate::connect::Counters;
-use crate::errors::{Failure, failure};
+use crate::errors::{Failure, beginning, failure};
+use crate::sent;
 
 pub(crate) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
@@ -95,6 +96,8 @@ pub(crate) struct Session {
 enum Step<'s, 'a> {
     Simple(String),
     Call(&'s Call<'a>),
+    /// COMMIT of a transaction that writes.
+    Commit,
 }
 
 type Rows = Vec<Row>;
@@ -148,9 +151,10 @@ impl Session {
         self.settled = false;
         let mut steps = vec![Step::Simple(self.begin_text(Begin::Write))];
         steps.extend(calls.iter().map(Step::Call));
-        let results = self.send(&steps).await?;
-        let rows: Vec<Rows> = results.into_iter().collect::<Result<_, _>>().map_err(failure)?;
-        Ok(rows.into_iter().skip(1).collect())
+        let mut results = self.send(&steps).await?.into_iter();
+        // If BEGIN was refused, what the statements after it say is of no use.
+        results.next().transpose().map_err(beginning)?;
+        results.collect::<Result<_, _>>().map_err(failure)
     }
 
     /// Sends statements inside the open transaction: one round trip.
@@ -168,8 +172,9 @@ impl Session {
     /// A commit for which the server stopped waiting for its standby is unknown, too: it may be lost with the server.
     pub(crate) async fn commit(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
         let alone = self.counters.alone();
+        let sent_before = sent::before();
         let mut steps: Vec<_> = calls.iter().map(Step::Call).collect();
-        steps.push(Step::Simple("COMMIT".to_owned()));
+        steps.push(Step::Commit);
         let mut results = self.send(&steps).await?;
         let committed = results.pop().unwrap_or_else(|| Ok(Vec::new()));
         self.settled = committed.is_ok();
@@ -178,7 +183,10 @@ impl Session {
             match result {
                 Ok(found) => rows.push(found),
                 // The server said that this statement failed, so the transaction was rolled back.
-                Err(error) if error.as_db_error().is_some() && self.settled => return Err(failure(error)),
+                Err(error) if error.as_db_error().is_some() && self.settled => {
+                    sent::refused(sent_before);
+                    return Err(failure(error));
+                }
                 Err(error) => return Err(Failure::Unknown(failure(error).into_error())),
             }
         }
@@ -217,10 +225,14 @@ impl Session {
             });
         }
         self.counters.pipelined();
+        if steps.iter().any(|step| matches!(step, Step::Commit)) {
+            sent::commit();
+        }
         let mut sent: Vec<Waiting<'_, Result<Rows, PgError>>> = Vec::with_capacity(steps.len());
         for (step, statement) in steps.iter().zip(&statements) {
             sent.push(match (step, statement) {
                 (Step::Simple(text), _) => Box::pin(async move { client.batch_execute(text).await.map(|()| Vec::new()) }),
+                (Step::Commit, _) => Box::pin(async move { client.batch_execute("COMMIT").await.map(|()| Vec::new()) }),
                 (Step::Call(call), Some(statement)) => Box::pin(async move {
                     let values: Vec<&(dyn ToSql + Sync)> = call.values.iter().map(|v| &**v as _).collect();
                     client.query(statement, &values).await

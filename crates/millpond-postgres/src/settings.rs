@@ -24,6 +24,9 @@ const POOL: usize = 16;
 const POOL_MOST: usize = 1_000;
 /// How calls are tried, if the URL does not say.
 const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(30)).pausing(Duration::from_secs(1));
+/// How long one piece of work on a whole store may take, if the URL does not say.
+const WORK: Duration = Duration::from_secs(3_600);
+const WORK_MOST_S: u64 = 7 * 86_400;
 /// How long one attempt to connect takes, if the URL does not say.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long what was sent may stay without the other machine's receipt, and how long a silent connection goes without
@@ -53,7 +56,8 @@ const DRIVER: [&str; 13] = [
 /// Parameters of the driver that a store needs a say in.
 const BOTH: [&str; 3] = ["sslnegotiation", "target_session_attrs", "tcp_user_timeout"];
 /// Parameters of our own.
-const OWN: [&str; 9] = ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit"];
+const OWN: [&str; 10] =
+    ["fsync", "pool", "pooler", "schema", "sslcert", "sslkey", "sslmode", "sslrootcert", "synchronous_commit", "work_timeout"];
 
 /// What stands between the program and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub(crate) struct Settings {
     pub(crate) pooler: Pooler,
     pub(crate) synchronous_commit: String,
     pub(crate) calls: CallPolicy,
+    /// How long work on a whole store that is one statement or one transaction goes on trying.
+    work: Duration,
     /// A server without fsync was asked for in so many words.
     pub(crate) fsync_off: bool,
 }
@@ -112,6 +118,11 @@ fn wrong(name: &str, value: &str, allowed: &str) -> Error {
 }
 
 impl Settings {
+    /// How work on a whole store is tried that is one statement or one transaction.
+    pub(crate) fn work(&self) -> CallPolicy {
+        CallPolicy { timeout: self.work, ..self.calls }
+    }
+
     /// Reads a URL.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (url, calls) = CallPolicy::of_url(url, CALLS)?;
@@ -163,6 +174,7 @@ impl Settings {
                 .word("synchronous_commit", &["on", "remote_apply", "remote_write", "local", "off"])?
                 .to_owned(),
             calls,
+            work: own.number("work_timeout", WORK_MOST_S)?.map_or(WORK.max(calls.timeout), Duration::from_secs),
             fsync_off: own.word("fsync", &["on", "off"])? == "off",
         };
         if !given("application_name") {
@@ -193,6 +205,8 @@ impl Settings {
             ("synchronous_commit", self.synchronous_commit.clone()),
             ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION.as_millis().to_string()),
             ("lock_timeout", self.lock_wait().as_millis().to_string()),
+            // That the wait for a standby was cancelled is told by a warning alone, which a role may have turned off.
+            ("client_min_messages", "warning".to_owned()),
             // Every question of ours is about one namespace of tables that hold many: a plan that was made while a
             // table was empty must not read all of it for ever after.
             ("enable_seqscan", "off".to_owned()),
@@ -288,6 +302,7 @@ mod tests {
             "timeout=5",
             "connect_timeout=3",
             "retries=0&breaker=3",
+            "work_timeout=7200",
         ] {
             parse(good).unwrap();
         }

@@ -7,12 +7,12 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millpond_core::{CommitId, Durability, Engine as _, ErrorKind, Namespace};
 use millpond_postgres::PostgresEngine;
 use millpond_testservers::{PostgresServer, wait_until};
-use support::{applied, is_sound, new_id, open, positions, run, server, step, store};
+use support::{Bouncer, applied, is_sound, new_id, open, positions, run, server, step, store};
 
 /// A database on a primary and its standby, and the address that names both.
 fn pair(database: &str, parameters: &str) -> Option<(PostgresServer, PostgresServer, String)> {
@@ -182,9 +182,29 @@ fn what_the_standby_has_not_is_not_acknowledged() {
 /// only when the standby has it after all.
 #[test]
 fn a_cancelled_wait_for_the_standby_is_no_acknowledgement() {
-    let Some((primary, mut standby, url)) = pair("cancelled", "pool=4&timeout=30") else { return };
+    let Some((primary, standby, url)) = pair("cancelled", "pool=4&timeout=30") else { return };
+    cancelled(&primary, standby, &url, "cancelled");
+}
+
+/// The server says so by a warning, which this role does not want to hear.
+#[test]
+fn a_cancelled_wait_is_noticed_whatever_the_role_wants_to_hear() {
+    let Some((primary, standby, url)) = pair("quiet", "pool=4&timeout=30") else { return };
+    primary.psql("quiet", "ALTER ROLE postgres SET client_min_messages = error").unwrap();
+    cancelled(&primary, standby, &url, "quiet");
+}
+
+#[test]
+fn a_cancelled_wait_is_noticed_behind_a_pooler() {
+    let Some((primary, standby, _)) = pair("pooled", "") else { return };
+    primary.psql("pooled", "ALTER ROLE postgres SET client_min_messages = error").unwrap();
+    let Some(pooler) = Bouncer::start(&primary, "pooled", "postgres") else { return };
+    cancelled(&primary, standby, &(pooler.url("pooled") + "&pool=4&timeout=30"), "pooled");
+}
+
+fn cancelled(primary: &PostgresServer, mut standby: PostgresServer, url: &str, database: &str) {
     run(async {
-        let engine = open(&url).await;
+        let engine = open(url).await;
         let store = store(&engine).await;
         store.commit(step(new_id(&engine), "a")).await.unwrap();
         standby.kill();
@@ -192,13 +212,44 @@ fn a_cancelled_wait_for_the_standby_is_no_acknowledgement() {
             let (store, id) = (store.clone(), new_id(&engine));
             tokio::spawn(async move { store.commit(step(id, "a")).await })
         };
-        let first = waiting(&primary, "cancelled", "");
-        primary.psql("cancelled", "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").unwrap();
-        waiting(&primary, "cancelled", &first);
+        let first = waiting(primary, database, "");
+        primary.psql(database, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").unwrap();
+        wait_until("the cancelled wait is over", || primary.psql(database, WAITS).is_ok_and(|now| now != first)).unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(!late.is_finished(), "acknowledged without the standby");
         standby.restart().unwrap();
         late.await.unwrap().unwrap();
         assert_eq!(applied(&store, "a").await, (2, 2));
+        is_sound(&engine).await;
+    });
+}
+
+/// A pooler turns to the standby before the standby has become the primary: a server in recovery refuses a transaction
+/// that wants to write in words of its own. The commit waits for the fail-over to be over.
+#[test]
+fn a_pooler_that_turns_to_a_standby_is_a_pause() {
+    let Some((mut primary, standby, _)) = pair("turned", "") else { return };
+    let Some(pooler) = Bouncer::start(&primary, "turned", "postgres") else { return };
+    run(async {
+        let engine = open(&(pooler.url("turned") + "&pool=2&timeout=40")).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "a")).await.unwrap();
+        primary.kill();
+        pooler.turn_to(&standby, "turned", "postgres");
+        // Several at once, on connections to the pooler that are open already.
+        let late: Vec<_> = (0..4)
+            .map(|_| {
+                let (engine, store) = (engine.clone(), store.clone());
+                tokio::spawn(async move { store.commit(step(new_id(&engine), "a")).await })
+            })
+            .collect();
+        let refused = "cannot set transaction read-write mode during recovery";
+        wait_until("the standby refuses to write", || standby.log().contains(refused)).unwrap();
+        standby.promote().unwrap();
+        for late in late {
+            late.await.unwrap().unwrap();
+        }
+        assert_eq!(applied(&store, "a").await, (5, 5));
         is_sound(&engine).await;
     });
 }

@@ -4,37 +4,11 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use millpond_core::{Change, Engine as _, EventFilter, FeedRequest, Namespace, Position, Selector};
-use millpond_testservers::{PostgresServer, wait_until};
-use support::{is_sound, new_id, open, positions, run, server, step, store};
-
-/// A session of `psql` that holds something open until it is dropped.
-struct Held(std::process::Child);
-
-impl Held {
-    fn open(server: &PostgresServer, database: &str, sql: &str) -> Self {
-        use std::io::Write as _;
-        let mut psql = Command::new("psql");
-        psql.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "-q", "-p", &server.port().to_string(), "-d", database]);
-        let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.as_mut().unwrap().write_all(sql.as_bytes()).unwrap();
-        // Idle after what was asked, not after BEGIN, which is sent by itself.
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql' AND state = 'idle in transaction' \
-                    AND query NOT LIKE 'BEGIN%'";
-        wait_until("the transaction is open", || server.psql(database, open).is_ok_and(|n| n == "1")).unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use millpond_testservers::wait_until;
+use support::{Held, is_sound, new_id, open, positions, run, server, step, store};
 
 async fn page(engine: &millpond_postgres::PostgresEngine, after: u64) -> Vec<u64> {
     let request = FeedRequest { selector: Selector::Events(EventFilter::all()), after: Some(Position(after)), limit: 1_000 };
@@ -116,24 +90,5 @@ fn a_reader_of_two_writers_sees_all_in_order() {
         }
         assert_eq!(positions(&watched).await.len(), 400);
         is_sound(&reader).await;
-    });
-}
-
-/// A long transaction of somebody else in the same database holds nothing up: commits go on and readers see them.
-#[test]
-fn a_long_transaction_of_somebody_else_changes_nothing() {
-    let Some(server) = server() else { return };
-    let url = server.create("long").unwrap();
-    run(async {
-        let engine = open(&(url + "?timeout=5")).await;
-        let store = store(&engine).await;
-        store.commit(step(new_id(&engine), "a")).await.unwrap();
-        server.psql("long", "CREATE TABLE other (n int)").unwrap();
-        let held = Held::open(&server, "long", "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO other VALUES (1);\n");
-        let before = page(&engine, 0).await;
-        let receipt = store.commit(step(new_id(&engine), "a")).await.unwrap();
-        let after = page(&engine, *before.last().unwrap()).await;
-        assert_eq!(after, vec![receipt.position.0]);
-        drop(held);
     });
 }

@@ -4,12 +4,10 @@
 
 mod support;
 
-use std::process::Command;
-
 use millpond_core::{Collection, Durability, Engine as _, ErrorKind, FieldKind, Query};
 use millpond_postgres::{PostgresEngine, PostgresOptions, migrate};
-use millpond_testservers::{Folder, PostgresServer, Process, find_program, free_port, missing, wait_until};
-use support::{applied, is_sound, new_id, open, run, server, step, store};
+use millpond_testservers::{PostgresServer, wait_until};
+use support::{Bouncer, Held, applied, is_sound, new_id, open, run, server, step, store};
 
 const JOBS: Collection = Collection::new("jobs").index("state", FieldKind::Text).index("tags", FieldKind::TextSet);
 
@@ -42,7 +40,10 @@ fn many_migrate_at_once() {
         assert_eq!(applied(&store(&engine).await, "a").await, (8, 8));
         is_sound(&engine).await;
     });
-    assert_eq!(server.psql("many", "SELECT count(*) FROM millpond.format").unwrap(), "1");
+    assert_eq!(
+        server.psql("many", "SELECT string_agg(version::text, ' ' ORDER BY version) FROM millpond.format").unwrap(),
+        "1 2"
+    );
 }
 
 /// After a migration by another role, one without any right to change tables opens the store, declares what was
@@ -90,6 +91,56 @@ fn what_cannot_be_opened_is_left_alone() {
         assert!(error.to_string().contains("LATIN1"), "{error}");
         let error = refused(&server.url("nowhere"), PostgresOptions::default()).await;
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    });
+}
+
+/// A store of the format before, with a collection and records, is brought to this one by the first program that opens
+/// it, in the middle of what others commit.
+#[test]
+fn a_store_of_the_format_before_is_brought_up() {
+    let Some(server) = server() else { return };
+    let url = server.create("older").unwrap();
+    run(async {
+        let engine = open(&url).await;
+        let opened = store(&engine).await;
+        opened.declare(&[JOBS.spec().unwrap()]).await.unwrap();
+        opened.commit(step(new_id(&engine), "a")).await.unwrap();
+        drop((opened, engine));
+        let back = "ALTER TABLE millpond.collections DROP COLUMN filling; DELETE FROM millpond.format WHERE version = 2";
+        server.psql("older", back).unwrap();
+        let engine = open(&url).await;
+        let store = store(&engine).await;
+        assert!(store.catalog().get("jobs").is_some());
+        store.commit(step(new_id(&engine), "a")).await.unwrap();
+        assert_eq!(applied(&store, "a").await, (2, 2));
+        is_sound(&engine).await;
+    });
+    assert_eq!(server.psql("older", "SELECT max(version) FROM millpond.format").unwrap(), "2");
+}
+
+/// Two programs migrate at once, this one and a newer one: the newer one has the lock and goes further than this one
+/// knows. This one, which saw the old format before it waited, must not take the store for its own.
+#[test]
+fn a_migration_beside_a_newer_program_is_refused() {
+    let Some(server) = server() else { return };
+    let url = server.create("beside").unwrap() + "?timeout=20";
+    run(async {
+        drop(open(&url).await);
+        let back = "ALTER TABLE millpond.collections DROP COLUMN filling; DELETE FROM millpond.format WHERE version = 2";
+        server.psql("beside", back).unwrap();
+        let lock = "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('millpond schema millpond', 0));\n";
+        let newer = Held::open(&server, "beside", lock);
+        let older = tokio::spawn({
+            let url = url.clone();
+            async move { PostgresEngine::open(&url, PostgresOptions::default()).await }
+        });
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'millpond'";
+        wait_until("it waits", || server.psql("beside", waiting).is_ok_and(|n| n == "1")).unwrap();
+        server.psql("beside", "INSERT INTO millpond.format (version) VALUES (2), (99)").unwrap();
+        drop(newer);
+        let error = older.await.unwrap().expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("format 99"), "{error}");
     });
 }
 
@@ -167,15 +218,10 @@ fn a_database_with_another_collation_answers_by_bytes() {
 /// Behind PgBouncer in transaction mode everything works without prepared statements and without session settings.
 #[test]
 fn a_transaction_pooler_in_between() {
-    let Some(program) = find_program("pgbouncer", &["/usr/sbin".into()]) else {
-        missing("pgbouncer", "apt-get install pgbouncer").unwrap();
-        return;
-    };
     let Some(server) = server() else { return };
     server.create("pooled").unwrap();
-    let (port, folder) = (free_port().unwrap(), Folder::new("millpond-pgbouncer").unwrap());
-    let _pooler = pgbouncer(&program, &server, port, &folder);
-    let url = format!("postgres://postgres@127.0.0.1:{port}/pooled?pooler=transaction&pool=4");
+    let Some(pooler) = Bouncer::start(&server, "pooled", "postgres") else { return };
+    let url = pooler.url("pooled") + "&pool=4";
     run(async {
         let (writer, reader) = (open(&url).await, open(&url).await);
         let (store, other) = (store(&writer).await, store(&reader).await);
@@ -202,20 +248,4 @@ fn a_transaction_pooler_in_between() {
     });
     let prepared = server.log().contains("prepared statement");
     assert!(!prepared, "the server met a prepared statement of another session:\n{}", server.log());
-}
-
-fn pgbouncer(program: &std::path::Path, server: &PostgresServer, port: u16, folder: &Folder) -> Process {
-    let config = folder.path().join("pgbouncer.ini");
-    let text = format!(
-        "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\nauth_type=any\n\
-         pool_mode=transaction\ndefault_pool_size=2\nunix_socket_dir=\n\
-         [users]\n",
-        server.port()
-    );
-    std::fs::write(&config, text.replace("* = host", "pooled = user=postgres dbname=pooled host")).unwrap();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program).arg(&config);
-    let process = Process::start(command, &folder.path().join("log"), folder.path()).unwrap();
-    wait_until("the pooler answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).unwrap();
-    process
 }

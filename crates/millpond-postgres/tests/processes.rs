@@ -16,7 +16,7 @@ use millpond_core::{
 use millpond_testservers::{PostgresServer, wait_until};
 
 mod support;
-use support::{asked, is_sound, new_id, open, positions, prepared, run, server, store};
+use support::{Held, asked, is_sound, new_id, open, positions, prepared, run, server, store};
 
 const URL: &str = "MILLPOND_PROCESS_URL";
 const WORK: &str = "MILLPOND_PROCESS_WORK";
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("a_process_killed_at_any_moment_leaves_all_it_acknowledged", killed),
         trial("two_processes_never_show_a_second_event_before_the_first", raced),
+        trial("long_transactions_of_somebody_else_hold_up_no_process", held_up),
         trial("four_processes_on_the_same_keys_never_deadlock", overlapping),
         trial("two_programs_that_start_at_once_make_the_tables_once", migrated),
     ];
@@ -264,10 +265,36 @@ fn killed(server: PostgresServer) {
 
 fn raced(server: PostgresServer) {
     let url = server.create("raced").expect("a database") + "?pool=4";
+    followed(&url);
+}
+
+/// Transactions that have an id and end with nobody: one in another database of the cluster, one in the store's own,
+/// which has written a table and sees the store as it was. Two processes commit on, and a follower sees each event.
+fn held_up(server: PostgresServer) {
+    let url = server.create("held").expect("a database") + "?pool=4&timeout=10";
+    server.create("elsewhere").expect("a database");
+    for database in ["held", "elsewhere"] {
+        server.psql(database, "CREATE TABLE public.other (n int)").expect("a table");
+    }
+    run(async { drop(store(&open(&url).await).await) });
+    let write = "INSERT INTO public.other VALUES (1);\n";
+    let elsewhere = Held::open(&server, "elsewhere", &format!("BEGIN; {write}"));
+    let reads = "SELECT count(*) FROM millpond.events";
+    let own = Held::open(&server, "held", &format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {reads}; {write}"));
+    let ids = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql' AND backend_xid IS NOT NULL \
+               AND state = 'idle in transaction'";
+    assert_eq!(server.psql("held", ids).expect("a count"), "2", "both have an id");
+    followed(&url);
+    assert_eq!(server.psql("held", ids).expect("a count"), "2", "both are open still");
+    drop((elsewhere, own));
+}
+
+/// Two processes append to one stream while a follower reads along.
+fn followed(url: &str) {
     run(async {
-        let reader = open(&url).await;
+        let reader = open(url).await;
         store(&reader).await;
-        let mut writers: Vec<_> = (0..2).map(|n| Other::start(&url, "race", n)).collect();
+        let mut writers: Vec<_> = (0..2).map(|n| Other::start(url, "race", n)).collect();
         writers.iter_mut().for_each(Other::go);
         let mut seen: Vec<(u64, u64)> = Vec::new();
         while seen.len() < 2 * RACED as usize {
@@ -313,6 +340,6 @@ fn migrated(server: PostgresServer) {
         programs.iter_mut().for_each(Other::go);
         programs.into_iter().for_each(Other::finish);
         let made = format!("SELECT count(*) || ' ' || (SELECT count(*) FROM s{round}.fields) FROM s{round}.format");
-        assert_eq!(server.psql("migrated", &made).expect("the tables"), "1 1", "round {round}");
+        assert_eq!(server.psql("migrated", &made).expect("the tables"), "2 1", "round {round}");
     }
 }

@@ -84,7 +84,7 @@ fn grown_tables_are_never_read_whole() {
         }
         let told = store.commit(named(new_id(&engine), "first")).await.unwrap().id;
         let info = engine.namespace(&Namespace::default()).await.unwrap().unwrap();
-        fill(&server, info.position.0);
+        fill(&server, info.position.0, rows());
         let before = counts(&server, &engine).await;
         explain(&server).await;
         let explained = server.log().len();
@@ -143,6 +143,121 @@ async fn explain(server: &PostgresServer) {
         .unwrap();
 }
 
+/// The statements that are prepared once settle on a plan without values, and keep it when tables have grown. Made on
+/// empty tables, and on small ones that were analysed, none of these plans reads a table or a namespace whole.
+///
+/// Two things see to that, and each is tried by itself. Reads are written so (`CROSS JOIN LATERAL … OFFSET 0`): asked
+/// with `= ANY`, the plan made on a small table reads every row of the namespace, `enable_seqscan=off` or not. And
+/// `enable_seqscan=off`: without it any plan made on a small analysed table is a sequential scan, however it is written.
+#[test]
+fn generic_plans_of_empty_and_small_tables_use_indexes() {
+    let log_all = [("log_statement", "all"), ("log_min_duration_statement", "-1")];
+    let Some(server) = PostgresServer::start_with(&log_all).unwrap() else { return };
+    let url = server.create("grown").unwrap() + "?pool=1";
+    run(async {
+        let engine = open(&url).await;
+        let store = store(&engine).await;
+        store.declare(&[JOBS.spec().unwrap()]).await.unwrap();
+        let job = serde_json::json!({"state": "new", "at": 1, "tags": ["a", "b"]});
+        let began = server.log().len();
+        for _ in 0..2 {
+            // Both kinds of tables: written, changed, deleted, made again; a receipt and an event known again.
+            let told = store.commit(named(new_id(&engine), "first").put("jobs", "j", &job).unwrap()).await.unwrap().id;
+            store.commit(step(new_id(&engine), "first").put("jobs", "j", &job).unwrap()).await.unwrap();
+            engine.outcome(&Namespace::default(), told).await.unwrap();
+            store.get("jobs", "j").await.unwrap();
+            store.get("totals", "first").await.unwrap();
+            store.stream("first").await.unwrap();
+            let gone = Commit::new().delete("jobs", "j").unwrap().delete("totals", "first").unwrap();
+            store.commit(gone.trim("first", 2).unwrap()).await.unwrap();
+        }
+        let statements = prepared_statements(&server.log()[began..]);
+        for part in [
+            "FOR UPDATE",
+            "FROM streams s",
+            "FROM tombstones t",
+            "FROM commits c",
+            "FROM events e",
+            "FROM \"jobs\" t",
+            "FROM records t",
+            "INSERT INTO \"jobs\"",
+            "DELETE FROM \"jobs\"",
+            "DELETE FROM \"jobs.tags.set\"",
+            "DELETE FROM records",
+            "DELETE FROM tombstones",
+            "WITH gone AS",
+            "UPDATE namespaces SET position",
+        ] {
+            assert!(statements.iter().any(|s| s.contains(part)), "{part:?} was not among {statements:#?}");
+        }
+        // As on the day the store was made: no row, no statistics.
+        let tables =
+            "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables WHERE schemaname = 'millpond'";
+        let tables = server.psql("grown", tables).unwrap();
+        server.psql("grown", &format!("TRUNCATE {tables}")).unwrap();
+        let any = "SELECT t.key, t.revision FROM millpond.jobs t WHERE t.ns = $1 AND t.key = ANY ($2::text[])";
+        // Without the setting: what reads find, they find by how they are written. (What is deleted is found so, too, and
+        // then taken by its place, which no DELETE can be written to do without the setting.)
+        let written = whole(&server, "on", &statements);
+        let written: Vec<_> = written.iter().filter(|(scan, text)| !(scan.contains("Seq Scan") && by_place(text))).collect();
+        assert!(written.is_empty(), "on empty tables: {written:#?}");
+        fill(&server, 0, 12);
+        let records =
+            "INSERT INTO millpond.records SELECT 1, 'c', 'k' || n, n, 1, n, 1, NULL, '1' FROM generate_series(1, 12) n; ANALYZE";
+        server.psql("grown", records).unwrap();
+        let small = whole(&server, "off", &statements);
+        assert!(small.is_empty(), "on small tables: {small:#?}");
+        println!("{} statements with generic plans, none reads a table or a namespace whole", statements.len());
+        // The test knows what it looks for.
+        assert!(!whole(&server, "off", &[any.to_owned()]).is_empty(), "= ANY");
+        assert!(whole(&server, "on", &statements).len() > 10, "enable_seqscan=on");
+    });
+}
+
+/// Plans that read a table or a namespace from end to end, and the statements they are of.
+fn whole(server: &PostgresServer, seqscan: &str, statements: &[String]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for statement in statements {
+        let plan = generic_plan(server, seqscan, statement);
+        let reads_all = |line: &&str| line.contains("Seq Scan on") || line.ends_with("Index Cond: (ns = $1)");
+        found.extend(plan.lines().filter(reads_all).map(|line| (line.trim().to_owned(), statement.clone())));
+    }
+    found
+}
+
+fn by_place(statement: &str) -> bool {
+    statement.starts_with("DELETE FROM") && statement.contains("WHERE ctid = ANY (ARRAY(")
+}
+
+/// The statements that were sent under a name, each once: those have plans that stay.
+fn prepared_statements(log: &str) -> Vec<String> {
+    let mut found = std::collections::BTreeSet::new();
+    for line in log.lines() {
+        if let Some((_, named)) = line.split_once("execute s")
+            && let Some((_, text)) = named.split_once(": ")
+            && ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].iter().any(|verb| text.starts_with(verb))
+        {
+            found.insert(text.to_owned());
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The plan a session settles on that knows no values, with `enable_seqscan` as given.
+fn generic_plan(server: &PostgresServer, seqscan: &str, statement: &str) -> String {
+    let places = (1..100).take_while(|n| statement.contains(&format!("${n}"))).count();
+    let values = vec!["NULL"; places].join(", ");
+    server
+        .psql(
+            "grown",
+            &format!(
+                "SET search_path = millpond; SET enable_seqscan = {seqscan}; SET jit = off; SET plan_cache_mode = force_generic_plan; \
+                 PREPARE asked AS {statement}; EXPLAIN EXECUTE asked({values})"
+            ),
+        )
+        .unwrap()
+}
+
 /// No plan reads a table from end to end, and the statements of a commit are among what was explained.
 fn plans(log: &str) {
     let mut statement = "";
@@ -160,8 +275,8 @@ fn plans(log: &str) {
 }
 
 /// So many jobs, events and more, written past the engine because only their number matters here.
-fn fill(server: &PostgresServer, position: u64) {
-    let (last, all) = (rows() - 1, rows());
+fn fill(server: &PostgresServer, position: u64, all: u64) {
+    let last = all - 1;
     let sql = format!(
         "SET search_path = millpond;
          INSERT INTO jobs (ns, key, \"row\", revision, position, time, doc, state, at)

@@ -24,6 +24,8 @@ pub enum Fault {
     LoseRequest(u64),
     /// The connection is cut after the server has answered the flight with this number, before the client hears.
     LoseAnswer(u64),
+    /// The server answers the flight with this number, and the client never hears: the connection stays open, silent.
+    HoldAnswer(u64),
 }
 
 /// A proxy in front of a server, as long as it lives.
@@ -115,7 +117,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Shared {
     fn has(&self, fault: Fault) -> bool {
         let found = lock(&self.faults).contains(&fault);
-        if let (true, Fault::LoseRequest(flight) | Fault::LoseAnswer(flight)) = (found, fault) {
+        if let (true, Fault::LoseRequest(flight) | Fault::LoseAnswer(flight) | Fault::HoldAnswer(flight)) = (found, fault) {
             lock(&self.met).insert(flight);
         }
         found
@@ -140,6 +142,9 @@ fn serve(client: &TcpStream, port: u16, shared: &Shared) -> Result<()> {
             let answer = until_silent(&server, true)?;
             if shared.has(Fault::LoseAnswer(flight)) {
                 return Ok(());
+            }
+            if shared.has(Fault::HoldAnswer(flight)) {
+                return until_gone(client);
             }
             let (mut to, from) = (client, answer);
             to.write_all(&from)?;
@@ -180,6 +185,14 @@ fn hear(client: &TcpStream, server: &TcpStream) -> Result<Option<Heard>> {
 fn gone(stream: &TcpStream) -> bool {
     let short = stream.set_read_timeout(Some(Duration::from_millis(1)));
     short.is_err() || matches!(stream.peek(&mut [0]), Ok(0))
+}
+
+/// Hears the client and says nothing, until it goes away.
+fn until_gone(mut client: &TcpStream) -> Result<()> {
+    client.set_read_timeout(None)?;
+    let mut part = [0; 1_024];
+    while client.read(&mut part)? > 0 {}
+    Ok(())
 }
 
 /// Everything that comes until there is silence. With `wait`, the first byte is waited for as long as it takes.

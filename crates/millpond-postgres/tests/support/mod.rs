@@ -2,6 +2,8 @@
 #![allow(dead_code)] // Each test program uses a part of it.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use millpond_core::{
     Commit, CommitId, Engine, EventFilter, EventQuery, Front, MergeOp, Namespace, NewEvent, PreparedCommit, Store,
 };
 use millpond_postgres::{PostgresEngine, PostgresOptions};
-use millpond_testservers::{PostgresServer, Proxy, wait_until};
+use millpond_testservers::{Folder, PostgresServer, Process, Proxy, find_program, free_port, missing, wait_until};
 
 /// A server, or `None` where PostgreSQL is not installed and the test is skipped.
 pub fn server() -> Option<PostgresServer> {
@@ -103,4 +105,80 @@ pub fn quiet(proxy: &Proxy) {
         last.1.elapsed() > Duration::from_millis(300)
     })
     .expect("silence");
+}
+
+/// A session of `psql` that holds something open until it is dropped.
+pub struct Held(std::process::Child);
+
+impl Held {
+    /// Begins a transaction with these statements, and leaves it open.
+    pub fn open(server: &PostgresServer, database: &str, sql: &str) -> Self {
+        use std::io::Write as _;
+        // Idle after what was asked, not after BEGIN, which is sent by itself.
+        let open = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql' AND datname = '{database}' \
+             AND state = 'idle in transaction' AND query NOT LIKE 'BEGIN%'"
+        );
+        let count = || server.psql(database, &open).ok().and_then(|n| n.parse::<u64>().ok());
+        let before = count().expect("a count");
+        let mut psql = Command::new("psql");
+        psql.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "-q", "-p", &server.port().to_string(), "-d", database]);
+        let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("psql");
+        child.stdin.as_mut().expect("its input").write_all(sql.as_bytes()).expect("it listens");
+        wait_until("the transaction is open", || count() == Some(before + 1)).expect("it opens");
+        Self(child)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// PgBouncer in transaction mode in front of one database of a server.
+pub struct Bouncer {
+    port: u16,
+    folder: Folder,
+    process: Process,
+}
+
+impl Bouncer {
+    /// Starts one; `None` where it is not installed.
+    pub fn start(server: &PostgresServer, database: &str, user: &str) -> Option<Self> {
+        let Some(program) = find_program("pgbouncer", &[PathBuf::from("/usr/sbin")]) else {
+            missing("pgbouncer", "apt-get install pgbouncer").expect("an installed pgbouncer");
+            return None;
+        };
+        let (port, folder) = (free_port().expect("a port"), Folder::new("millpond-pgbouncer").expect("a folder"));
+        let config = folder.path().join("pgbouncer.ini");
+        write_config(&config, port, server, database, user);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program).arg(&config);
+        let process = Process::start(command, &folder.path().join("log"), folder.path()).expect("pgbouncer starts");
+        wait_until("the pooler answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).expect("it answers");
+        Some(Self { port, folder, process })
+    }
+
+    /// The address of the database behind it.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?pooler=transaction", self.port)
+    }
+
+    /// Sends whoever is connected to another server from now on.
+    pub fn turn_to(&self, server: &PostgresServer, database: &str, user: &str) {
+        write_config(&self.folder.path().join("pgbouncer.ini"), self.port, server, database, user);
+        self.process.signal("HUP");
+    }
+}
+
+fn write_config(file: &Path, port: u16, server: &PostgresServer, database: &str, user: &str) {
+    let text = format!(
+        "[databases]\n{database} = host=127.0.0.1 port={} user={user} dbname={database}\n\
+         [pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\nauth_type=any\n\
+         pool_mode=transaction\ndefault_pool_size=2\nunix_socket_dir=\nserver_login_retry=1\n[users]\n",
+        server.port()
+    );
+    std::fs::write(file, text).expect("its configuration");
 }
