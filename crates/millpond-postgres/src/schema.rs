@@ -144,6 +144,21 @@ pub(crate) const OWN_INDEXES: [&str; 18] = [
 
 /// The format of a store; 0 where there is none. Refuses newer formats.
 pub(crate) async fn format(session: &mut Session, schema: &str) -> Result<i32, Failure> {
+    let version = version(session, schema).await?;
+    if version > FORMAT {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the store has format {version}; this program knows formats up to {FORMAT}"),
+        )
+        .with_next("use a newer millpond")
+        .in_check("schema")
+        .into());
+    }
+    Ok(version)
+}
+
+/// The format of a store, whatever it is; 0 where there is none.
+pub(crate) async fn version(session: &mut Session, schema: &str) -> Result<i32, Failure> {
     // A statement on a table that is not there would fail, so it is looked for first.
     let table = format!("{}.format", quote(schema));
     let there = Call::once("SELECT to_regclass($1) IS NOT NULL").with(Type::TEXT, table.clone());
@@ -152,16 +167,7 @@ pub(crate) async fn format(session: &mut Session, schema: &str) -> Result<i32, F
         return Ok(0);
     }
     let rows = session.one(&Call::once(format!("SELECT coalesce(max(version), 0) FROM {table}"))).await?;
-    let version: i32 = rows.first().and_then(|r| r.try_get(0).ok()).unwrap_or(0);
-    if version > FORMAT {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("the store has format {version}; this program knows formats up to {FORMAT}"),
-        )
-        .with_next("use a newer millpond")
-        .into());
-    }
-    Ok(version)
+    Ok(rows.first().and_then(|r| r.try_get(0).ok()).unwrap_or(0))
 }
 
 /// The lock that everything which changes tables takes first. It is the transaction's, so a pooler does no harm.

@@ -63,6 +63,7 @@ struct Inner {
     counters: Counters,
     /// As the settings were when the store was opened.
     durability: Durability,
+    facts: Vec<(&'static str, String)>,
     /// A flush failed: what the disk holds is unknown, so nothing is written until the store is opened again.
     broken: AtomicBool,
 }
@@ -127,7 +128,7 @@ impl SqliteEngine {
         let counters = Counters::default();
         let mut writer = connect(&location, create, synchronous, &counters)?;
         schema::migrate(&mut writer)?;
-        let durability = examine::settings(&writer, &location)?.durability;
+        let examined = examine::settings(&writer, &location)?;
         let readers = match &location {
             Location::File(path) => Some(Readers::new(path)),
             Location::Memory => None,
@@ -140,7 +141,8 @@ impl SqliteEngine {
             schemas: Schemas::default(),
             hints: Hints::new(),
             counters,
-            durability,
+            durability: examined.durability,
+            facts: examined.facts,
             broken: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -321,13 +323,7 @@ impl Engine for SqliteEngine {
             Location::File(path) => path.display().to_string(),
             Location::Memory => "memory".to_owned(),
         };
-        let durability = self.inner.durability;
-        let facts = vec![
-            ("sqlite", rusqlite::version().to_owned()),
-            ("format", schema::FORMAT.to_string()),
-            ("journal_mode", if durability == Durability::Memory { "memory" } else { "wal" }.to_owned()),
-            ("synchronous", if durability == Durability::Memory { "off" } else { "full" }.to_owned()),
-        ];
+        let (durability, facts) = (self.inner.durability, self.inner.facts.clone());
         EngineInfo { kind: "sqlite", location, durability, facts }
     }
 

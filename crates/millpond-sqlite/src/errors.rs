@@ -39,7 +39,12 @@ pub(crate) fn convert(operation: &'static str, error: rusqlite::Error) -> Error 
         Some(ErrorCode::TooBig) => (ErrorKind::Invalid, "a value is larger than SQLite takes", "split it"),
         _ => (ErrorKind::Corrupt, "SQLite refused a statement", "run `millpond store check`"),
     };
-    Error::new(kind, message).during(operation).with_source(without_sql(error)).with_next(next)
+    let made = Error::new(kind, message).during(operation).with_source(without_sql(error)).with_next(next);
+    match code {
+        Some(ErrorCode::ReadOnly) => made.in_check("write"),
+        Some(ErrorCode::DiskFull) => made.in_check("space"),
+        _ => made,
+    }
 }
 
 /// SQLite's plain "error" with one of the words it has for "too much": it tells them apart by nothing else.

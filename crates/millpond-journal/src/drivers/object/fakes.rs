@@ -18,6 +18,10 @@ pub(super) enum Fault {
     Ignores,
     /// It looks whether the object is there, and then writes.
     LooksThenWrites,
+    /// It lets nobody write into the folder of the probe.
+    Forbids,
+    /// It does not tell what it knows of an object.
+    HeadsFail,
 }
 
 /// A store with a fault.
@@ -43,13 +47,21 @@ impl ObjectStore for Faulty {
             // All who race have looked by then.
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        options.mode = PutMode::Overwrite;
+        if self.fault == Fault::Forbids && location.as_ref().contains("probe") {
+            return Err(object_store::Error::PermissionDenied { path: location.to_string(), source: "this key may not".into() });
+        }
+        if matches!(self.fault, Fault::Ignores | Fault::LooksThenWrites) {
+            options.mode = PutMode::Overwrite;
+        }
         self.inner.put_opts(location, payload, options).await
     }
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(location, options).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.fault == Fault::HeadsFail && options.head {
+            return Err(object_store::Error::Generic { store: "fake", source: "it does not say".into() });
+        }
         self.inner.get_opts(location, options).await
     }
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

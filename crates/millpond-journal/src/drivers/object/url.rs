@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use millpond_core::{Error, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Location;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
+
+use super::keeps::Keeps;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -25,7 +27,7 @@ pub struct ObjectPlace {
     prefix: Location,
     pub(super) kind: &'static str,
     pub(super) shown: String,
-    pub(super) in_memory: bool,
+    pub(super) keeps: Keeps,
 }
 
 impl ObjectPlace {
@@ -56,9 +58,9 @@ impl ObjectPlace {
         }
         let Some((scheme, rest)) = path.split_once("://") else { return Ok(None) };
         let known: &[&str] = match scheme {
-            "s3" => &["endpoint", "region"],
-            "minio" => &["region", "tls"],
-            "gs" | "az" => &[],
+            "s3" => &["endpoint", "region", "durable"],
+            "minio" => &["region", "tls", "durable"],
+            "gs" | "az" => &["durable"],
             _ => return Ok(None),
         };
         if rest.contains('@') {
@@ -66,31 +68,34 @@ impl ObjectPlace {
                 .with_next("put them into the environment instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
         }
         let parameters = Parameters::read(path, parameters, known)?;
-        match scheme {
+        let place = match scheme {
             "minio" => {
                 let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
                 let http = parameters.get("tls") != Some("true");
                 let endpoint = format!("{}://{host}", if http { "http" } else { "https" });
-                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region")).map(Some)
+                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region"))?
             }
-            "gs" => Self::google(path, rest, settings).map(Some),
-            "az" => Self::azure(path, rest, settings).map(Some),
-            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region")).map(Some),
-        }
+            "gs" => Self::google(path, rest, settings)?,
+            "az" => Self::azure(path, rest, settings)?,
+            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region"))?,
+        };
+        // Somebody who knows the server says so.
+        let asserted = parameters.get("durable").is_some();
+        Ok(Some(if asserted { Self { keeps: Keeps::Asserted, ..place } } else { place }))
     }
 
     /// A place in memory: gone with its last clone.
     pub fn memory() -> Self {
-        Self { in_memory: true, ..Self::new(Arc::new(InMemory::new()), "", "object-memory", "object-memory:") }
+        Self::new(Arc::new(InMemory::new()), "", "object-memory", "object-memory:", Keeps::Nothing)
     }
 
-    /// Any object store.
+    /// Any object store. Nothing is known of what it keeps.
     pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        Self::new(store, prefix, "object", prefix)
+        Self::new(store, prefix, "object", prefix, Keeps::NobodyKnows("a store of the application's own".to_owned()))
     }
 
-    fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str) -> Self {
-        Self { store, prefix: Location::from(prefix), kind, shown: shown.to_owned(), in_memory: false }
+    fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str, keeps: Keeps) -> Self {
+        Self { store, prefix: Location::from(prefix), kind, shown: shown.to_owned(), keeps }
     }
 
     fn local(folder: &str) -> Result<Self> {
@@ -98,7 +103,7 @@ impl ObjectPlace {
         made.map_err(|e| Error::unavailable(format!("cannot make the folder {folder}")).with_source(e))?;
         let url = format!("object-file:{folder}");
         let store = LocalFileSystem::new_with_prefix(folder).map_err(bad(&url))?.with_fsync(true);
-        Ok(Self::new(Arc::new(store), "", "object-file", &url))
+        Ok(Self::new(Arc::new(store), "", "object-file", &url, Keeps::Files(folder.into())))
     }
 
     /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
@@ -110,31 +115,39 @@ impl ObjectPlace {
                 return Err(Error::invalid(format!("{path}: endpoint= is no address of a server"))
                     .with_next("write endpoint=https://HOST:PORT, without credentials"));
             }
-            builder = builder.with_endpoint(endpoint);
+            // The variable for S3 alone would stand above it.
+            builder = builder.with_endpoint(endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         if let Some(region) = region {
             builder = builder.with_region(region);
         }
-        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-        let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http:"));
+        let named = |key| builder.get_config_value(&key);
+        let endpoint = named(AmazonS3ConfigKey::S3Endpoint).or_else(|| named(AmazonS3ConfigKey::Endpoint));
+        let http = endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:"));
+        let keeps = Keeps::of_service("Amazon S3", endpoint.as_deref(), &["amazonaws.com", "amazonaws.com.cn", "googleapis.com"]);
         let store = builder.with_client_options(client(http)).with_retry(retry()).build().map_err(bad(path))?;
-        Ok(Self::new(Arc::new(store), prefix, "s3", path))
+        Ok(Self::new(Arc::new(store), prefix, "s3", path, keeps))
     }
 
     fn google(path: &str, rest: &str, settings: Settings<'_>) -> Result<Self> {
         let (bucket, prefix) = bucket(path, rest)?;
         let builder = set(GoogleCloudStorageBuilder::from_env(), path, settings, GoogleCloudStorageBuilder::with_config)?;
         let builder = builder.with_bucket_name(bucket);
+        let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+        let keeps = Keeps::of_service("Google Cloud Storage", endpoint.as_deref(), &["googleapis.com"]);
         let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
-        Ok(Self::new(Arc::new(store), prefix, "gs", path))
+        Ok(Self::new(Arc::new(store), prefix, "gs", path, keeps))
     }
 
     fn azure(path: &str, rest: &str, settings: Settings<'_>) -> Result<Self> {
         let (container, prefix) = bucket(path, rest)?;
         let builder = set(MicrosoftAzureBuilder::from_env(), path, settings, MicrosoftAzureBuilder::with_config)?;
         let builder = builder.with_container_name(container);
+        let emulated = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|value| value == "true");
+        let endpoint = if emulated { Some("an emulator".to_owned()) } else { builder.get_config_value(&AzureConfigKey::Endpoint) };
+        let keeps = Keeps::of_service("Azure Blob Storage", endpoint.as_deref(), &["core.windows.net", "core.chinacloudapi.cn"]);
         let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
-        Ok(Self::new(Arc::new(store), prefix, "az", path))
+        Ok(Self::new(Arc::new(store), prefix, "az", path, keeps))
     }
 
     /// A location below this place's prefix.
@@ -201,9 +214,14 @@ impl<'a> Parameters<'a> {
                 return Err(Error::invalid(format!("{path}: unknown parameter {key:?}"))
                     .with_next(format!("it takes {}", known.join(", "))));
             }
-            if value.is_empty() || (key == "tls" && !matches!(value, "true" | "false")) {
+            let wrong = match key {
+                "tls" => !matches!(value, "true" | "false"),
+                "durable" => value != "power-loss",
+                _ => value.is_empty(),
+            };
+            if wrong {
                 return Err(Error::invalid(format!("{path}: {key} has no value that it can have"))
-                    .with_next("write endpoint=https://HOST:PORT, region=NAME, tls=true or tls=false"));
+                    .with_next("write endpoint=https://HOST:PORT, region=NAME, tls=true or tls=false, durable=power-loss"));
             }
             if read.iter().any(|(earlier, _)| *earlier == key) {
                 return Err(Error::invalid(format!("{path}: {key} is given twice")).with_next("keep one of them"));
@@ -234,7 +252,8 @@ mod tests {
         assert_eq!(kind("sqlite:a").unwrap(), None);
         let wrong =
             ["s3://", "minio://h:1", "s3://b?x=1", "s3://b?tls=true", "az://c?x", "gs://", "s3://b?region=", "s3://b?endpoint=h"];
-        for wrong in wrong.into_iter().chain(["minio://h/b?tls=yes", "s3://b?region=x&region=y"]) {
+        let more = ["minio://h/b?tls=yes", "s3://b?region=x&region=y", "s3://b?durable=yes", "s3://b?durable"];
+        for wrong in wrong.into_iter().chain(more) {
             assert!(kind(wrong).is_err(), "{wrong}");
         }
     }
@@ -248,6 +267,6 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         }
         let error = kind("s3://b?regoin=x").unwrap_err();
-        assert!(error.next().is_some_and(|next| next.contains("endpoint, region, cache")), "{error:?}");
+        assert!(error.next().is_some_and(|next| next.contains("endpoint, region, durable, cache")), "{error:?}");
     }
 }
