@@ -18,7 +18,7 @@ use rusqlite::Connection;
 pub use self::replica::{Replica, ReplicaWrite, Tail, Verdict};
 use crate::catalog::Schemas;
 use crate::connect::{Counters, Location, Readers, Synchronous, closed, connect};
-use crate::errors::{sql, undecided, unknown};
+use crate::errors::{opening, sql, undecided, unknown};
 use crate::explain::{self, PageCost};
 use crate::held::Held;
 use crate::hint::Hints;
@@ -126,7 +126,10 @@ impl SqliteEngine {
 
     fn start(location: Location, host: Arc<dyn Host>, create: bool, synchronous: Synchronous) -> Result<Self> {
         let counters = Counters::default();
-        let mut writer = connect(&location, create, synchronous, &counters)?;
+        let mut writer = connect(&location, create, synchronous, &counters).map_err(|error| match &location {
+            Location::File(path) if error.kind() == ErrorKind::Unavailable => opening(error, path),
+            _ => error,
+        })?;
         schema::migrate(&mut writer)?;
         let examined = examine::settings(&writer, &location)?;
         let readers = match &location {
