@@ -74,7 +74,9 @@ impl HealthCheck {
         let (text, next) = match found.cmp(&known) {
             std::cmp::Ordering::Equal => return Self::ok(NAME, text),
             std::cmp::Ordering::Greater => (text, "use a newer millpond"),
-            std::cmp::Ordering::Less => (format!("{text}: migrations are outstanding"), "open it once with a role that may migrate"),
+            std::cmp::Ordering::Less => {
+                (format!("{text}: migrations are outstanding"), "open it once with a role that may migrate")
+            }
         };
         Self { name: NAME, finding: Finding::Problem, found: text, next: Some(next.to_owned()) }
     }

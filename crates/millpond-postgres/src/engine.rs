@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millpond_core::{
     Answer, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
-    FeedRequest, HealthCheck, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
-    Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
+    FeedRequest, HealthCheck, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit,
+    Probing, Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
 };
 use tokio_postgres::Row;
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{Ahead, check, doctor, fired, health, make, promises_nothing, run, until};
 
 fn url(server: &NatsServer, cache: &tempfile::TempDir) -> String {
-    format!("{}?timeout=2&monitor=127.0.0.1:{}&cache={}", server.url(), server.monitor(), cache.path().display())
+    format!("{}?timeout=10&monitor=127.0.0.1:{}&cache={}", server.url(), server.monitor(), cache.path().display())
 }
 
 /// Asks the JetStream API as an administrator would: a client of a few lines, for what Millpond itself never does.

@@ -58,6 +58,10 @@ fn objects_in_files_are_worth_what_their_file_system_is() {
 
         let ahead = OpenOptions::new().host(Arc::new(Ahead(60))).open(&store(&disk)).await.unwrap();
         let found = health(&ahead).await;
-        assert_eq!((fired(&found), check(&found, "server_clock").finding), (vec!["server_clock"], Finding::Warning), "{found:#?}");
+        assert_eq!(
+            (fired(&found), check(&found, "server_clock").finding),
+            (vec!["server_clock"], Finding::Warning),
+            "{found:#?}"
+        );
     });
 }

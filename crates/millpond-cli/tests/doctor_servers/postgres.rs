@@ -15,7 +15,7 @@ fn set(server: &PostgresServer, setting: &str) {
 #[test]
 fn a_server_as_it_comes_is_well_and_what_changes_under_an_open_store_is_found() {
     let Some(mut server) = PostgresServer::start().unwrap() else { return };
-    let url = format!("{}?timeout=2", server.create("doctor").unwrap());
+    let url = format!("{}?timeout=10", server.create("doctor").unwrap());
     let strict = HealthRequest::new().require(Durability::PowerLoss);
     run(async {
         let pond = millpond::open(&url).await.unwrap();

@@ -27,7 +27,7 @@ impl Scene {
     }
 
     fn url_at(&self, port: u16) -> String {
-        format!("redis://127.0.0.1:{port}?timeout=2&cache={}", self.cache.path().display())
+        format!("redis://127.0.0.1:{port}?timeout=5&cache={}", self.cache.path().display())
     }
 }
 

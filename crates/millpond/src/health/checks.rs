@@ -117,7 +117,10 @@ pub(super) fn clock(name: &'static str, apart: Duration) -> HealthCheck {
         let found = format!("the store's clock and this machine's are at least {apart:.1?} apart");
         HealthCheck::warning(name, found, "set both by the same time server")
     } else {
-        HealthCheck::ok(name, format!("the store's clock and this machine's agree, to within {SKEW:?} and the time it took to ask"))
+        HealthCheck::ok(
+            name,
+            format!("the store's clock and this machine's agree, to within {SKEW:?} and the time it took to ask"),
+        )
     }
 }
 

@@ -152,7 +152,8 @@ impl Journals for NatsJournals {
             Ok(servers) => (servers, None),
             Err(error) => (Vec::new(), Some(error)),
         };
-        let seen = monitor::Seen { servers: &servers, silent, connected: &link.client().server_info().server_id, streams: &streams };
+        let seen =
+            monitor::Seen { servers: &servers, silent, connected: &link.client().server_info().server_id, streams: &streams };
         Ok(seen.examination().with(HealthCheck::schema(info.format(), streams::FORMAT)).reading(clock))
     }
 

@@ -94,7 +94,9 @@ mod tests {
         for cloud in [None, Some("https://s3.eu-central-1.amazonaws.com"), Some("https://amazonaws.com:443/x")] {
             assert_eq!(of(cloud), Durability::PowerLoss, "{cloud:?}");
         }
-        for other in ["http://127.0.0.1:8333", "https://minio.example", "https://notamazonaws.com", "https://amazonaws.com.evil.example"] {
+        for other in
+            ["http://127.0.0.1:8333", "https://minio.example", "https://notamazonaws.com", "https://amazonaws.com.evil.example"]
+        {
             assert_eq!(of(Some(other)), Durability::ProcessCrash, "{other}");
         }
     }

@@ -144,7 +144,8 @@ impl ObjectPlace {
         let builder = set(MicrosoftAzureBuilder::from_env(), path, settings, MicrosoftAzureBuilder::with_config)?;
         let builder = builder.with_container_name(container);
         let emulated = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|value| value == "true");
-        let endpoint = if emulated { Some("an emulator".to_owned()) } else { builder.get_config_value(&AzureConfigKey::Endpoint) };
+        let endpoint =
+            if emulated { Some("an emulator".to_owned()) } else { builder.get_config_value(&AzureConfigKey::Endpoint) };
         let keeps = Keeps::of_service("Azure Blob Storage", endpoint.as_deref(), &["core.windows.net", "core.chinacloudapi.cn"]);
         let store = builder.with_client_options(client(false)).with_retry(retry()).build().map_err(bad(path))?;
         Ok(Self::new(Arc::new(store), prefix, "az", path, keeps))

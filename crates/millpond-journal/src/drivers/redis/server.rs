@@ -16,8 +16,7 @@ const OLDEST: (u64, u64) = (7, 0);
 const ASKED: [&str; 5] = ["appendonly", "appendfsync", "maxmemory-policy", "no-appendfsync-on-rewrite", "save"];
 
 /// What is said of a server that does not tell its settings.
-const NOT_TOLD: &str =
-    "not known: the server does not tell its settings, so count on nothing that its operator does not promise";
+const NOT_TOLD: &str = "not known: the server does not tell its settings, so count on nothing that its operator does not promise";
 
 /// What was found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,9 +77,10 @@ impl Answers {
     fn judge(&self) -> Server {
         let weakest = self.nodes.iter().map(meaning).min_by_key(|(durability, _)| *durability);
         let (durability, words) = match (evicting(&self.nodes), weakest) {
-            (Some(policy), _) => {
-                (Durability::Memory, format!("in a server that may throw it away when memory is short (maxmemory-policy {policy})"))
-            }
+            (Some(policy), _) => (
+                Durability::Memory,
+                format!("in a server that may throw it away when memory is short (maxmemory-policy {policy})"),
+            ),
             (None, Some((durability, words))) => (durability, words.to_owned()),
             (None, None) => (Durability::Memory, NOT_TOLD.to_owned()),
         };
@@ -348,7 +348,10 @@ mod tests {
         assert_eq!(found(&settings("no", "always", "noeviction"), Demands { no_file_allowed: true, ..any }), [Warning, Ok]);
         assert_eq!(found(&settings("yes", "everysec", "noeviction"), Demands { flush: Flush::Always, ..any }), [Problem, Ok]);
         assert_eq!(found(&settings("yes", "always", "allkeys-lru"), any), [Warning, Problem]);
-        assert_eq!(found(&settings("yes", "always", "volatile-ttl"), Demands { eviction_allowed: true, ..any }), [Warning, Warning]);
+        assert_eq!(
+            found(&settings("yes", "always", "volatile-ttl"), Demands { eviction_allowed: true, ..any }),
+            [Warning, Warning]
+        );
         assert_eq!(found(&[], any), [Warning, Warning], "what is not told is not believed");
     }
 }
