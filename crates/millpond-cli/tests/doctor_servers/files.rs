@@ -90,7 +90,7 @@ fn a_store_that_may_not_be_written_is_found() {
     }
     mounted.make_read_only();
     for url in urls(mounted.path()) {
-        doctor(&url, &[]).is_problem("write", "read-only");
+        doctor(&url, &[]).is_problem("write", "ead-only");
     }
 }
 
