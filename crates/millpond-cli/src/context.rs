@@ -80,15 +80,6 @@ impl Context {
         self.config.require()
     }
 
-    /// Opens a store that has to be there already, also one that keeps less than is required: to say so.
-    ///
-    /// # Errors
-    /// As [`Context::existing`].
-    pub async fn whatever_it_keeps(&self) -> Result<Pond> {
-        let options = self.options(false).require(Durability::Memory).adopt_edits(false);
-        options.open_config(&self.config).await.map_err(|e| self.explain(e))
-    }
-
     /// Opens a store that has to be there already: for every command that only reads.
     ///
     /// # Errors

@@ -15,6 +15,10 @@ fn a_store_below_what_is_required_is_a_finding_and_is_not_opened() {
     let write = health["checks"].as_array().expect("checks").iter().find(|c| c["name"] == "write").expect("a write check");
     assert_ne!(write["finding"], "problem");
 
+    let text = scene.quiet("doctor");
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("\nversions: millpond ") && text.contains(", sqlite 3.") && text.contains(", format 1\n"), "{text}");
+
     let weak = scene.quiet("doctor --require replicated");
     assert_eq!(weak.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&weak.stdout).contains("replicated was asked for"));

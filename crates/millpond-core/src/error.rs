@@ -75,6 +75,7 @@ struct Inner {
     message: String,
     context: Vec<(&'static str, String)>,
     next: Option<String>,
+    check: Option<&'static str>,
     conflict: Option<crate::Conflict>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -101,6 +102,7 @@ impl Error {
             message: message.into(),
             context: Vec::new(),
             next: None,
+            check: None,
             conflict: None,
             source: None,
         }))
@@ -177,6 +179,13 @@ impl Error {
         self
     }
 
+    /// Names the health check that refused, such as `fsync`.
+    #[must_use]
+    pub fn in_check(mut self, name: &'static str) -> Self {
+        self.0.check = Some(name);
+        self
+    }
+
     /// Keeps the error underneath.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -213,6 +222,11 @@ impl Error {
         self.0.next.as_deref()
     }
 
+    /// The health check that refused, where one did.
+    pub fn check(&self) -> Option<&'static str> {
+        self.0.check
+    }
+
     /// Named facts, in the order they were added.
     pub fn context(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.context.iter().map(|(n, v)| (*n, v.as_str()))
@@ -246,6 +260,7 @@ impl Error {
             message: self.0.message.clone(),
             context: self.0.context.clone(),
             next: self.0.next.clone(),
+            check: self.0.check,
             conflict: self.0.conflict.clone(),
             source: self.0.source.as_ref().map(|s| s.to_string().into()),
         }))

@@ -53,7 +53,7 @@ pub use feed::{
     Change, EventFilter, EventGroup, EventGroupBy, EventPage, EventQuery, FeedPage, FeedRequest, Selector, StreamSelect, glob,
 };
 pub use front::{Front, FrontStats, QueueLimits};
-pub use health::{Examination, Finding, HealthCheck, Probing};
+pub use health::{Examination, Finding, HealthCheck, Probing, ServerClock, apart};
 pub use id::{CommitId, uuid_v7};
 pub use json::{Json, at, number_survives};
 pub use lease::{Holder, LEASES, LeaseState, TTL_MAX_US, TTL_MIN_US};

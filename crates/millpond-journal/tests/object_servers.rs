@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millpond_core::{ErrorKind, Store};
+use millpond_core::{Durability, ErrorKind, Finding, Host as _, Probing, Store, SystemHost};
 use millpond_journal::drivers::object::{ObjectJournals, ObjectOptions};
 use millpond_journal::{After, Append, Journals as _, Limit};
 use support::fake_s3::{FakeS3, Manners, Mishap};
@@ -132,4 +132,24 @@ async fn a_thousand_callers_share_a_few_entries() {
     let puts = server.requests().0 - puts;
     println!("1,000 concurrent commits: {puts} puts");
     assert!(puts < 5, "{puts} puts for 1,000 concurrent commits");
+}
+
+/// The check of a server's conditional writes, and how far its clock is from this machine's.
+async fn examined(manners: Manners) -> (Finding, Option<Duration>, Durability) {
+    let place = ObjectJournals::open(FakeS3::start(manners).place(), ObjectOptions { probe: false, ..options() }).await.unwrap();
+    let found = place.examine(Probing::Writing).await.unwrap();
+    let check = found.checks.iter().find(|check| check.name == "conditional_writes").unwrap();
+    (check.finding, found.clock.map(|clock| clock.apart(SystemHost.now())), found.durability)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_what_a_server_does_to_conditions_and_what_its_clock_shows() {
+    let (finding, apart, durability) = examined(Manners::Obeys).await;
+    assert_eq!((finding, durability), (Finding::Ok, Durability::ProcessCrash), "its address is no cloud's own");
+    // Its clock always shows the first of January.
+    assert!(apart.is_some_and(|apart| apart > Duration::from_secs(3_600)), "{apart:?}");
+    for broken in [Manners::Ignores, Manners::LooksThenWrites] {
+        let (finding, _, durability) = examined(broken).await;
+        assert_eq!((finding, durability), (Finding::Problem, Durability::Memory), "{broken:?}");
+    }
 }

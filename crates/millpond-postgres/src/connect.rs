@@ -133,6 +133,14 @@ impl Connections {
         Ok(session)
     }
 
+    /// A connection to a server that is asked what it is, whether it would be refused or not. `true` for a new one, which
+    /// nothing else may use: close it.
+    pub(crate) async fn unjudged(&self) -> Result<(Session, bool), Failure> {
+        let object = self.pool.get().await.map_err(taking)?;
+        let is_new = Object::metrics(&object).recycled.is_none();
+        Ok((self.wrap(object), is_new))
+    }
+
     /// What the server of the newest connection said about itself.
     pub(crate) fn server(&self) -> Option<Server> {
         self.lock_server().clone()

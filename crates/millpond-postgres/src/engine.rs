@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use millpond_core::{
-    Answer, Breaker, CallPolicy, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind,
-    Examination, FeedPage, FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position,
-    PreparedCommit, Probing, Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
+    Answer, Breaker, Catalog, CollectionSpec, CommitId, Durability, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage,
+    FeedRequest, HealthCheck, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit,
+    Probing, Purged, Read, Receipt, Record, RecordId, Result, SystemHost, Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -345,8 +345,22 @@ impl Engine for PostgresEngine {
 
     async fn examine(&self, _: Probing) -> Result<Examination> {
         let inner = &self.inner;
-        let work = || async { Server::ask(&mut inner.connections.session().await?).await };
-        Ok(inner.retrying(work).await.map_err(|e| e.during("examine"))?.examination())
+        let work = || async {
+            let (mut session, is_new) = inner.connections.unjudged().await?;
+            let asked = async {
+                let server = Server::ask(&mut session).await?;
+                Ok((server, schema::version(&mut session, &inner.settings.schema).await?))
+            };
+            let asked = asked.await;
+            // The pool gives out what it has as judged.
+            if is_new {
+                session.close();
+            }
+            asked
+        };
+        let (server, format) = inner.retrying(work).await.map_err(|e| e.during("examine"))?;
+        let schema = HealthCheck::schema(u64::try_from(format).unwrap_or(0), u64::try_from(schema::FORMAT).unwrap_or(0));
+        Ok(server.examination(&inner.settings).with(schema))
     }
 
     fn host(&self) -> Arc<dyn Host> {

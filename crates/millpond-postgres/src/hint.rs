@@ -133,7 +133,7 @@ async fn send(engine: Weak<Inner>, committed: Arc<Committed>) {
 
 /// What comes of something before the patience is at its end: hints go on after a server that hung.
 async fn within<T>(inner: &Inner, work: impl Future<Output = Result<T, Failure>>) -> Option<T> {
-    let done = tokio::time::timeout(inner.calls.timeout, work).await;
+    let done = tokio::time::timeout(inner.settings.calls.timeout, work).await;
     if done.is_err() {
         inner.connections.give_up_idle();
     }

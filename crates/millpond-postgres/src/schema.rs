@@ -147,6 +147,11 @@ pub(crate) const OWN_INDEXES: [&str; 18] = [
 
 /// The format of a store; 0 where there is none. Refuses newer formats.
 pub(crate) async fn format(session: &mut Session, schema: &str) -> Result<i32, Failure> {
+    Ok(known(version(session, schema).await?)?)
+}
+
+/// The format of a store, whatever it is; 0 where there is none.
+pub(crate) async fn version(session: &mut Session, schema: &str) -> Result<i32, Failure> {
     // A statement on a table that is not there would fail, so it is looked for first.
     let table = format!("{}.format", quote(schema));
     let there = Call::once("SELECT to_regclass($1) IS NOT NULL").with(Type::TEXT, table.clone());
@@ -155,7 +160,7 @@ pub(crate) async fn format(session: &mut Session, schema: &str) -> Result<i32, F
         return Ok(0);
     }
     let rows = session.one(&Call::once(format!("SELECT coalesce(max(version), 0) FROM {table}"))).await?;
-    Ok(known(rows.first().and_then(|r| r.try_get(0).ok()).unwrap_or(0))?)
+    Ok(rows.first().and_then(|r| r.try_get(0).ok()).unwrap_or(0))
 }
 
 /// Refuses a format that a newer program made.
@@ -165,7 +170,8 @@ fn known(version: i32) -> Result<i32> {
             ErrorKind::Unsupported,
             format!("the store has format {version}; this program knows formats up to {FORMAT}"),
         )
-        .with_next("use a newer millpond"));
+        .with_next("use a newer millpond")
+        .in_check("schema"));
     }
     Ok(version)
 }

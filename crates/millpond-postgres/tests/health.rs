@@ -39,7 +39,7 @@ fn a_server_as_it_comes_is_well_and_changes_are_seen_while_it_runs() {
         let well = examine(&engine).await;
         assert_eq!((fired(&well), well.durability), (vec![], Durability::PowerLoss));
         let names: Vec<_> = well.checks.iter().map(|check| check.name).collect();
-        assert_eq!(names, ["fsync", "full_page_writes", "synchronous_commit", "standby", "recovery"]);
+        assert_eq!(names, ["fsync", "full_page_writes", "synchronous_commit", "standby", "recovery", "schema"]);
 
         until(&server, &engine, "full_page_writes = off", |e| fired(e) == ["full_page_writes"]).await;
         assert_eq!(examine(&engine).await.durability, Durability::ProcessCrash);

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 pub use self::replica::{Copied, Replica, ReplicaWrite, Tail, Verdict};
 use crate::catalog::Schemas;
 use crate::connect::{Counters, Location, Readers, Synchronous, closed, connect};
-use crate::errors::{sql, undecided, unknown};
+use crate::errors::{opening, sql, undecided, unknown};
 use crate::explain::{self, PageCost};
 use crate::held::Held;
 use crate::hint::Hints;
@@ -63,6 +63,7 @@ struct Inner {
     counters: Counters,
     /// As the settings were when the store was opened.
     durability: Durability,
+    facts: Vec<(&'static str, String)>,
     /// A flush failed: what the disk holds is unknown, so nothing is written until the store is opened again.
     broken: AtomicBool,
 }
@@ -125,9 +126,12 @@ impl SqliteEngine {
 
     fn start(location: Location, host: Arc<dyn Host>, create: bool, synchronous: Synchronous) -> Result<Self> {
         let counters = Counters::default();
-        let mut writer = connect(&location, create, synchronous, &counters)?;
+        let mut writer = connect(&location, create, synchronous, &counters).map_err(|error| match &location {
+            Location::File(path) if error.kind() == ErrorKind::Unavailable => opening(error, path),
+            _ => error,
+        })?;
         schema::migrate(&mut writer)?;
-        let durability = examine::settings(&writer, &location)?.durability;
+        let examined = examine::settings(&writer, &location)?;
         let readers = match &location {
             Location::File(path) => Some(Readers::new(path)),
             Location::Memory => None,
@@ -140,7 +144,8 @@ impl SqliteEngine {
             schemas: Schemas::default(),
             hints: Hints::new(),
             counters,
-            durability,
+            durability: examined.durability,
+            facts: examined.facts,
             broken: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -321,13 +326,7 @@ impl Engine for SqliteEngine {
             Location::File(path) => path.display().to_string(),
             Location::Memory => "memory".to_owned(),
         };
-        let durability = self.inner.durability;
-        let facts = vec![
-            ("sqlite", rusqlite::version().to_owned()),
-            ("format", schema::FORMAT.to_string()),
-            ("journal_mode", if durability == Durability::Memory { "memory" } else { "wal" }.to_owned()),
-            ("synchronous", if durability == Durability::Memory { "off" } else { "full" }.to_owned()),
-        ];
+        let (durability, facts) = (self.inner.durability, self.inner.facts.clone());
         EngineInfo { kind: "sqlite", location, durability, facts }
     }
 

@@ -1,5 +1,8 @@
 //! SQLite's errors as Millpond's: what the caller can do about them.
 
+use std::io::ErrorKind as IoKind;
+use std::path::Path;
+
 use millpond_core::{Error, ErrorKind};
 use rusqlite::ErrorCode;
 
@@ -39,7 +42,27 @@ pub(crate) fn convert(operation: &'static str, error: rusqlite::Error) -> Error 
         Some(ErrorCode::TooBig) => (ErrorKind::Invalid, "a value is larger than SQLite takes", "split it"),
         _ => (ErrorKind::Corrupt, "SQLite refused a statement", "run `millpond store check`"),
     };
-    Error::new(kind, message).during(operation).with_source(without_sql(error)).with_next(next)
+    let made = Error::new(kind, message).during(operation).with_source(without_sql(error)).with_next(next);
+    match code {
+        Some(ErrorCode::ReadOnly) => made.in_check("write"),
+        Some(ErrorCode::DiskFull) => made.in_check("space"),
+        _ => made,
+    }
+}
+
+/// Says that a file may not be written where that is why SQLite could not open it: it names no reason itself.
+pub(crate) fn opening(error: Error, file: &Path) -> Error {
+    let tried = std::fs::OpenOptions::new().append(true).open(file);
+    match tried {
+        Err(why) if matches!(why.kind(), IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem) => {
+            Error::unavailable("the database is read-only")
+                .during("open")
+                .with_source(why)
+                .with_next("check the permissions of its file and folder")
+                .in_check("write")
+        }
+        _ => error,
+    }
 }
 
 /// SQLite's plain "error" with one of the words it has for "too much": it tells them apart by nothing else.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use millpond_core::{Durability, Error, HealthCheck, Result};
+use millpond_core::{Durability, Error, Examination, HealthCheck, Result};
 
 /// As far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,26 @@ const KNOWN: [(u32, FileSystem); 16] = [
 ];
 
 impl FileSystem {
-    /// What a flushed file survives there.
+    /// What a flushed file survives there. What another machine does with a flush cannot be asked.
     pub fn durability(self) -> Durability {
         match self {
-            Self::Memory(_) => Durability::ProcessCrash,
-            Self::Local | Self::Network(_) => Durability::PowerLoss,
+            Self::Memory(_) | Self::Network(_) => Durability::ProcessCrash,
+            Self::Local => Durability::PowerLoss,
+        }
+    }
+
+    /// Adds the sentence that says what may be lost there, where the class alone does not say why.
+    #[must_use]
+    pub fn explain(self, examined: Examination) -> Examination {
+        match self {
+            Self::Local => examined,
+            Self::Memory(kind) => {
+                examined.saying(format!("the store is on {kind}, which is memory: if power fails now, everything is lost"))
+            }
+            Self::Network(kind) => examined.saying(format!(
+                "the store is on {kind}: whether its server flushes when it is asked to cannot be told; if that machine loses \
+                 power now, you may lose commits that were acknowledged"
+            )),
         }
     }
 
@@ -117,5 +132,7 @@ mod tests {
         assert_eq!(FileSystem::Memory("tmpfs").check().finding, Finding::Warning);
         assert_eq!(FileSystem::Network("nfs").check().finding, Finding::Warning);
         assert_eq!(FileSystem::Memory("tmpfs").durability(), Durability::ProcessCrash);
+        assert_eq!(FileSystem::Network("nfs").durability(), Durability::ProcessCrash, "its flushes are another machine's word");
+        assert_eq!(FileSystem::Local.durability(), Durability::PowerLoss);
     }
 }

@@ -178,7 +178,8 @@ pub(crate) fn format(connection: &Connection) -> Result<i32> {
             ErrorKind::Unsupported,
             format!("the store has format {version}; this program knows formats up to {FORMAT}"),
         )
-        .with_next("use a newer millpond"));
+        .with_next("use a newer millpond")
+        .in_check("schema"));
     }
     Ok(version)
 }

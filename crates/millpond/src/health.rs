@@ -2,33 +2,32 @@
 //!
 //! Nothing here knows an engine. Each looks at its own settings, see [`millpond_core::Engine::examine`]; the rest is
 //! tried out.
+//!
+//! * `checks.rs`: what is tried out, and when that is worth a word;
+//! * `places.rs`: stores that are not open yet, and may not open at all.
+
+mod checks;
+mod places;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
-use millpond_core::{Durability, Error, Finding, HealthCheck, NamespaceStatus, Probing, Store, Timestamp};
+use millpond_core::{Durability, Error, ErrorKind, Examination, Finding, HealthCheck, Probing, Store};
 use serde::Serialize;
 
-use crate::{Attempt, LockRequest, Pond};
+use crate::Pond;
 
-/// The lease that the write check takes and gives back.
-const PROBE: &str = "millpond/health";
-/// How long the probe is held should this process die with it.
-const PROBE_TTL: Duration = Duration::from_secs(5);
-/// How often reading is tried; the median counts.
-const READS: usize = 5;
-/// Reading slower than this is worth a word.
-const SLOW_READ: Duration = Duration::from_millis(50);
-/// Writing slower than this is worth a word.
-const SLOW_WRITE: Duration = Duration::from_millis(500);
-/// Clocks further apart than this make leases end early or late.
-const SKEW: Duration = Duration::from_secs(2);
+pub(crate) use checks::too_weak;
+
 /// The clock that commits take their time from, against this machine's.
 const CLOCK: &str = "clock";
 /// The clock of a server from which no commit takes its time, against this machine's.
 const SERVER_CLOCK: &str = "server_clock";
-/// Less free space than this is worth a word.
-const FREE_BYTES: u64 = 1 << 30;
+/// What is said where nobody can tell what an acknowledgement survives.
+const UNKNOWN: &str =
+    "what an acknowledged commit survives is not known now, because the store could not be asked: count on nothing";
+/// Facts that tell what runs and what it wrote.
+const VERSIONS: [&str; 5] = ["sqlite", "postgresql", "redis", "nats", "format"];
 
 /// What a health check looks at, and what it asks for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,11 +64,13 @@ pub struct Health {
     pub engine: &'static str,
     /// Where it keeps its data, without secrets.
     pub location: String,
-    /// What an acknowledged commit survives, as the live settings say.
+    /// What an acknowledged commit survives, as the live settings say; `memory` where they could not be read.
     pub survives: Durability,
     /// What may be lost, in one plain sentence.
-    pub sentence: &'static str,
-    /// Versions and settings.
+    pub sentence: String,
+    /// This program, the server or library beneath it, and the format of the store.
+    pub versions: Vec<(&'static str, String)>,
+    /// Settings, as they are now.
     pub facts: Vec<(&'static str, String)>,
     /// What was looked at.
     pub checks: Vec<HealthCheck>,
@@ -80,185 +81,73 @@ impl Health {
     pub fn worst(&self) -> Finding {
         self.checks.iter().map(|check| check.finding).max().unwrap_or(Finding::Ok)
     }
+
+    /// A store of which nothing is known but what stands in the way.
+    fn unknown(engine: &'static str, location: String, problem: HealthCheck, request: HealthRequest) -> Self {
+        let checks = vec![problem, checks::durability(Durability::Memory, UNKNOWN, request.require)];
+        let (survives, sentence) = (Durability::Memory, UNKNOWN.to_owned());
+        Self { engine, location, survives, sentence, versions: versions(&[]), facts: Vec::new(), checks }
+    }
 }
 
 /// Looks at everything; what fails is a finding, so this does not fail.
 pub(crate) async fn health(store: &Store, request: HealthRequest) -> Health {
     let engine = store.engine();
     let info = engine.info();
-    let mut checks = vec![namespace(store).await, read(store).await];
+    let begun = Instant::now();
+    let found = store.info().await;
+    if let Err(error) = &found
+        && is_out_of_reach(error)
+    {
+        // Everything else would only wait as long and hear the same.
+        return Health::unknown(info.kind, info.location, HealthCheck::problem("connect", error), request);
+    }
+    let mut all = vec![HealthCheck::ok("connect", format!("the store answers, after {:.1?}", begun.elapsed()))];
+    all.push(checks::namespace(found));
+    let mut written = None;
     if !request.read_only {
-        let (write, written_at) = write(store).await;
-        checks.push(write);
-        checks.extend(written_at.map(|(store, host)| clock(CLOCK, store, host)));
+        let (check, known) = checks::write(store).await;
+        all.push(check);
+        written = known;
+        all.extend(written.map(|written| checks::clock(CLOCK, written.apart())));
     }
+    all.push(checks::latency(store, written.map(|written| written.took)).await);
     let probing = if request.read_only { Probing::ReadOnly } else { Probing::Writing };
-    let survives = match engine.examine(probing).await {
-        Ok(examined) => {
-            checks.extend(examined.clock.map(|server| clock(SERVER_CLOCK, server, store.host().now())));
-            checks.extend(examined.checks);
-            examined.durability
-        }
-        Err(error) => {
-            checks.push(HealthCheck::problem("settings", &error));
-            info.durability
-        }
+    let examined = match engine.examine(probing).await {
+        Ok(examined) => examined,
+        // The class that was seen last may be of another day.
+        Err(error) => Examination::of(Durability::Memory).saying(UNKNOWN).with(HealthCheck::refused("settings", &error)),
     };
-    checks.extend(space(Path::new(&info.location)));
-    checks.push(durability(survives, request.require));
-    Health { engine: info.kind, location: info.location, survives, sentence: survives.sentence(), facts: info.facts, checks }
+    // What the engine saw itself counts more than what was met on the way.
+    all.retain(|check| examined.checks.iter().all(|own| own.name != check.name));
+    all.extend(examined.clock.map(|clock| checks::clock(SERVER_CLOCK, clock.apart(store.host().now()))));
+    all.extend(examined.checks);
+    all.push(checks::collections(store).await);
+    let folder = examined.folder.as_deref().unwrap_or(Path::new(&info.location));
+    all.extend(checks::space(folder));
+    let survives = examined.durability;
+    let sentence = examined.sentence.unwrap_or_else(|| survives.sentence().to_owned());
+    all.push(checks::durability(survives, &sentence, request.require));
+    let facts = as_now(info.facts, examined.facts);
+    Health { engine: info.kind, location: info.location, survives, sentence, versions: versions(&facts), facts, checks: all }
 }
 
-/// How far a readable tree has come, and whether somebody edited it.
-#[cfg(feature = "file")]
-async fn tree(tree: &crate::Tree) -> HealthCheck {
-    match (tree.status().await, tree.edited().await) {
-        (Ok(status), Ok(edited)) => tree_of(&status, edited.unwrap_or_default().len()),
-        (Err(error), _) | (_, Err(error)) => HealthCheck::problem("tree", &error),
-    }
+/// Whether an error says that the store could not be reached, and nothing else about it.
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::UnknownOutcome) && error.check().is_none_or(|c| c == "connect")
 }
 
-#[cfg(feature = "file")]
-fn tree_of(status: &crate::TreeStatus, edited: usize) -> HealthCheck {
-    if let Some(error) = &status.error {
-        let found = format!("the readable tree could not be written: {error}");
-        return HealthCheck::warning("tree", found, "look at the disk and the folder");
-    }
-    let found = format!("{} files, {} changes behind", status.files, status.behind);
-    match edited {
-        0 => HealthCheck::ok("tree", found),
-        edited => HealthCheck::warning("tree", format!("{found}; {edited} edited by hand"), "take them over: millpond adopt"),
-    }
+/// What was known when the store was opened, with what is known now in its place.
+fn as_now(mut known: Vec<(&'static str, String)>, now: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
+    known.retain(|(name, _)| now.iter().all(|(newer, _)| newer != name));
+    known.extend(now);
+    known
 }
 
-async fn namespace(store: &Store) -> HealthCheck {
-    match store.info().await {
-        Ok(info) => match info.status {
-            NamespaceStatus::Open => {
-                HealthCheck::ok("namespace", format!("{} is open, at position {}", info.name, info.position))
-            }
-            NamespaceStatus::Frozen => HealthCheck::warning(
-                "namespace",
-                format!("{} is frozen: it takes no commits", info.name),
-                "open it again: millpond namespaces open",
-            ),
-            NamespaceStatus::MovedTo(place) => {
-                HealthCheck::warning("namespace", format!("{} has moved to {place}", info.name), "use it there")
-            }
-        },
-        Err(error) => HealthCheck::problem("namespace", &error),
-    }
-}
-
-async fn read(store: &Store) -> HealthCheck {
-    let host = store.host();
-    let mut times = Vec::with_capacity(READS);
-    for _ in 0..READS {
-        let begin = host.now();
-        if let Err(error) = store.info().await {
-            return HealthCheck::problem("read", &error);
-        }
-        times.push(between(begin, host.now()));
-    }
-    times.sort();
-    let median = times.get(times.len() / 2).copied().unwrap_or_default();
-    let found = format!("a read takes {median:.1?}");
-    if median > SLOW_READ {
-        HealthCheck::warning("read", found, "look at the network and the server's load")
-    } else {
-        HealthCheck::ok("read", found)
-    }
-}
-
-/// Takes and gives back a lease of its own: two durable commits. Also the store's and the host's time of the first.
-async fn write(store: &Store) -> (HealthCheck, Option<(Timestamp, Timestamp)>) {
-    let host = store.host();
-    let request = LockRequest::of(PROBE, PROBE_TTL).purpose("a health check tries whether the store may be written");
-    let locks = crate::Locks::new(store.clone());
-    let begin = host.now();
-    let (taken, end) = (locks.try_acquire(&request).await, host.now());
-    let took = between(begin, end);
-    let lease = match taken {
-        Ok(Attempt::Acquired(lease)) => lease,
-        Ok(Attempt::Held(holder)) => {
-            let found = format!("not tried: {} checks at this moment", holder.lease.holder.name);
-            return (HealthCheck::warning("write", found, "check again in a few seconds"), None);
-        }
-        Err(error) => return (HealthCheck::problem("write", &error), None),
-    };
-    let acquired = lease.deadline.minus(lease.ttl);
-    if let Err(error) = locks.release(&lease).await {
-        return (HealthCheck::problem("write", &error), None);
-    }
-    let found = format!("a durable commit takes {took:.1?}");
-    let check = if took > SLOW_WRITE {
-        HealthCheck::warning("write", found, "look at the disk and the server's load")
-    } else {
-        HealthCheck::ok("write", found)
-    };
-    (check, Some((acquired, end)))
-}
-
-/// By the wall clock, which may step back; then nothing passed.
-fn between(begin: Timestamp, end: Timestamp) -> Duration {
-    Duration::from_micros(u64::try_from(end.as_micros().saturating_sub(begin.as_micros())).unwrap_or(0))
-}
-
-fn clock(name: &'static str, store: Timestamp, host: Timestamp) -> HealthCheck {
-    let apart = Duration::from_micros(store.as_micros().abs_diff(host.as_micros()));
-    let found = format!("the store's clock and this machine's are {apart:.1?} apart");
-    if apart > SKEW {
-        HealthCheck::warning(name, found, "set both by the same time server")
-    } else {
-        HealthCheck::ok(name, found)
-    }
-}
-
-/// Free space, where the data is on this machine.
-#[cfg(unix)]
-fn space(location: &Path) -> Option<HealthCheck> {
-    let folder = location.ancestors().find(|folder| folder.is_dir())?;
-    // What is no path of this machine has only relative parts that do not exist.
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    if !location.exists() {
-        return None;
-    }
-    let found = rustix::fs::statvfs(folder).ok()?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    Some(space_of(free))
-}
-
-#[cfg(not(unix))]
-fn space(_location: &Path) -> Option<HealthCheck> {
-    None
-}
-
-fn space_of(free: u64) -> HealthCheck {
-    let found = format!("{} MiB are free", free >> 20);
-    if free < FREE_BYTES {
-        HealthCheck::warning("space", found, "make room before commits fail")
-    } else {
-        HealthCheck::ok("space", found)
-    }
-}
-
-fn durability(found: Durability, required: Option<Durability>) -> HealthCheck {
-    match required {
-        Some(required) if found < required => HealthCheck::problem("durability", &too_weak(found, required)),
-        _ if found < Durability::PowerLoss => {
-            HealthCheck::warning("durability", found.sentence(), "docs/durability.md says what to set")
-        }
-        _ => HealthCheck::ok("durability", found.sentence()),
-    }
-}
-
-/// The error for a store whose acknowledgements are worth less than was asked for.
-pub(crate) fn too_weak(found: Durability, required: Durability) -> Error {
-    Error::new(
-        millpond_core::ErrorKind::Unsupported,
-        format!("the store keeps what it acknowledged only as far as {found}; {required} was asked for: {}", found.sentence()),
-    )
-    .with_next("change the store's settings, or ask for less")
+fn versions(facts: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    let own = ("millpond", env!("CARGO_PKG_VERSION").to_owned());
+    let named = VERSIONS.iter().filter_map(|name| facts.iter().find(|(known, _)| known == name).cloned());
+    std::iter::once(own).chain(named).collect()
 }
 
 impl Pond {
@@ -284,42 +173,8 @@ impl Pond {
         let mut health = health(&self.stores()[store], request).await;
         #[cfg(feature = "file")]
         if let Some(beside) = self.tree_of(store) {
-            health.checks.push(tree(beside).await);
+            health.checks.push(checks::tree(beside).await);
         }
         health
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_check_fires_and_stays_silent() {
-        let at = Timestamp::from_micros;
-        assert_eq!(clock(CLOCK, at(0), at(1_999_999)).finding, Finding::Ok);
-        assert_eq!(clock(CLOCK, at(3_000_000), at(0)).finding, Finding::Warning);
-        assert_eq!(space_of(FREE_BYTES).finding, Finding::Ok);
-        assert_eq!(space_of(FREE_BYTES - 1).finding, Finding::Warning);
-        #[cfg(feature = "file")]
-        {
-            let status = |error: Option<&str>| crate::TreeStatus {
-                folder: String::new(),
-                everything: false,
-                files: 2,
-                position: None,
-                behind: 7,
-                error: error.map(str::to_owned),
-            };
-            assert_eq!(tree_of(&status(None), 0).finding, Finding::Ok);
-            assert_eq!(tree_of(&status(None), 1).finding, Finding::Warning);
-            assert_eq!(tree_of(&status(Some("disk full")), 0).finding, Finding::Warning);
-        }
-        assert_eq!(durability(Durability::PowerLoss, None).finding, Finding::Ok);
-        assert_eq!(durability(Durability::ProcessCrash, None).finding, Finding::Warning);
-        assert_eq!(durability(Durability::PowerLoss, Some(Durability::PowerLoss)).finding, Finding::Ok);
-        let weak = durability(Durability::ProcessCrash, Some(Durability::PowerLoss));
-        assert_eq!(weak.finding, Finding::Problem);
-        assert!(weak.found.contains("power-loss was asked for") && weak.next.is_some(), "{weak:?}");
     }
 }

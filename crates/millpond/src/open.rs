@@ -142,16 +142,19 @@ impl OpenOptions {
         self.beside(Pond::over(main, others).await?, &urls).await
     }
 
-    async fn store_of(&self, url: &str) -> Result<Store> {
+    pub(crate) async fn store_of(&self, url: &str) -> Result<Store> {
         // In a box: every driver's own futures lie inside, deeper than a compiler likes to look into those of callers.
         let engine = Box::pin(self.engine(url)).await?;
         Box::pin(self.clone().store(engine)).await
     }
 
     async fn store(self, engine: Arc<dyn Engine>) -> Result<Store> {
-        let found = engine.info().durability;
-        if let Some(required) = self.require.filter(|required| found < *required) {
-            return Err(crate::health::too_weak(found, required));
+        let info = engine.info();
+        if let Some(required) = self.require.filter(|required| info.durability < *required) {
+            // Where the engine has words for what an answer means, they say more than the class does.
+            let words = info.facts.iter().find(|(name, _)| *name == "acknowledged");
+            let sentence = words.map_or_else(|| info.durability.sentence(), |(_, words)| words);
+            return Err(crate::health::too_weak(info.durability, sentence, required));
         }
         Store::open(Arc::new(Front::with_limits(engine, self.queue)), self.namespace).await
     }

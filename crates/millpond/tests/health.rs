@@ -20,9 +20,25 @@ async fn a_store_on_a_disk_is_well() {
     let names: Vec<&str> = health.checks.iter().map(|check| check.name).collect();
     assert_eq!(
         names,
-        ["namespace", "read", "write", "clock", "synchronous", "journal_mode", "file_system", "space", "durability"]
+        [
+            "connect",
+            "namespace",
+            "write",
+            "clock",
+            "latency",
+            "synchronous",
+            "journal_mode",
+            "file_system",
+            "schema",
+            "collections",
+            "space",
+            "durability"
+        ]
     );
-    assert!(health.checks.iter().all(|c| c.finding == Finding::Ok || c.name == "space" || c.name == "write"), "{health:?}");
+    assert!(health.checks.iter().all(|c| c.finding == Finding::Ok || c.name == "space" || c.name == "latency"), "{health:?}");
+    let versions: Vec<&str> = health.versions.iter().map(|(name, _)| *name).collect();
+    assert_eq!(versions, ["millpond", "sqlite", "format"]);
+    assert!(health.facts.contains(&("synchronous", "full".to_owned())), "read from the connection: {health:?}");
     assert_eq!((health.engine, health.survives), ("sqlite", Durability::PowerLoss));
     assert!(health.sentence.contains("you lose nothing"));
 }

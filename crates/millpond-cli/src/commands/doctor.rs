@@ -15,9 +15,8 @@ pub struct DoctorArgs {
     read_only: bool,
 }
 
-/// Looks at the store; exit code 5 when it is not as it should be.
+/// Looks at the stores, also at one that cannot be opened; exit code 5 when one is not as it should be.
 pub async fn run(ctx: &Context, args: DoctorArgs) -> Result<Exit> {
-    let pond = ctx.whatever_it_keeps().await?;
     let mut request = HealthRequest::new();
     if args.read_only {
         request = request.read_only();
@@ -25,7 +24,8 @@ pub async fn run(ctx: &Context, args: DoctorArgs) -> Result<Exit> {
     if let Some(durability) = ctx.required() {
         request = request.require(durability);
     }
-    let all = pond.health_of_all(request).await;
+    let options = ctx.options(false).adopt_edits(false);
+    let all = options.health(ctx.config(), request).await.map_err(|e| ctx.explain(e))?;
     for health in &all {
         if ctx.out.is_table() {
             show(ctx, health)?;
@@ -45,5 +45,7 @@ fn show(ctx: &Context, health: &Health) -> Result<()> {
         Column::new("next", "/next"),
     ];
     ctx.out.list(&columns, &values(&health.checks)?)?;
-    crate::output::write(&format!("\n{} at {}: {}\n", health.engine, health.location, health.sentence))
+    let versions: Vec<String> = health.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let location = format!("{} at {}", health.engine, health.location);
+    crate::output::write(&format!("\nversions: {}\n{location}: {}\n", versions.join(", "), health.sentence))
 }

@@ -16,7 +16,17 @@ pub(super) fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error)
             IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem => "check the permissions of the folder",
             _ => "check the disk",
         };
-        Error::unavailable(format!("cannot {what} {path}")).with_source(e).with_next(next)
+        // Doctor tells a disk that is full or may not be written from one that is not there.
+        let check = match e.kind() {
+            IoKind::StorageFull | IoKind::QuotaExceeded => Some("space"),
+            IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem => Some("write"),
+            _ => None,
+        };
+        let error = Error::unavailable(format!("cannot {what} {path}")).with_source(e).with_next(next);
+        match check {
+            Some(check) => error.in_check(check),
+            None => error,
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millpond_core::{Error, ErrorKind, Examination, Probing, Result};
+use millpond_core::{Error, ErrorKind, Examination, HealthCheck, Probing, Result};
 use millpond_sqlite::FileSystem;
 
 use self::folder::{failed, hop, make_folder, remove_folder};
@@ -83,7 +83,9 @@ impl FileJournals {
             make_folder(&folder)?;
             folder::write_whole(&mark, format!("{{\"millpond\":\"file\",\"format\":{FORMAT}}}\n").as_bytes())?;
         }
-        check_format(&mark)?;
+        if let Some(newer) = newer(read_format(&mark)?) {
+            return Err(newer);
+        }
         Ok(Self { cache: folder.join("cache"), folder, options, file_system })
     }
 
@@ -103,23 +105,31 @@ fn refuse_network(folder: &Path, found: FileSystem, allowed: bool) -> Result<()>
             ErrorKind::Unsupported,
             format!("{} is on {name}: its locks and flushes may not hold between machines", folder.display()),
         )
-        .with_next("use a local disk, or say network=allow if you know that they do")),
+        .with_next("use a local disk, or say network=allow if you know that they do")
+        .in_check("file_system")),
         _ => Ok(()),
     }
 }
 
-fn check_format(path: &Path) -> Result<()> {
+/// The format that a folder's mark names.
+fn read_format(path: &Path) -> Result<u64> {
     let text = std::fs::read_to_string(path).map_err(failed("read", path))?;
     let found: serde_json::Value = serde_json::from_str(&text)
         .map_err(|e| Error::corrupt(format!("{} does not read back", path.display())).with_source(e))?;
     match (found["millpond"].as_str(), found["format"].as_u64()) {
-        (Some("file"), Some(format)) if format <= u64::from(FORMAT) => Ok(()),
-        (Some("file"), format) => {
-            Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format:?}; this program knows {FORMAT}"))
-                .with_next("use a newer millpond"))
-        }
+        (Some("file"), Some(format)) => Ok(format),
+        (Some("file"), None) => Err(Error::corrupt(format!("{} names no format", path.display())).in_check("schema")),
         _ => Err(Error::invalid(format!("{} is not of a store in files", path.display())).with_next("give another folder")),
     }
+}
+
+/// The refusal of a format that this program does not know.
+fn newer(format: u64) -> Option<Error> {
+    (format > u64::from(FORMAT)).then(|| {
+        Error::new(ErrorKind::Unsupported, format!("the store has format {format}; this program knows {FORMAT}"))
+            .with_next("use a newer millpond")
+            .in_check("schema")
+    })
 }
 
 #[async_trait]
@@ -136,7 +146,12 @@ impl Journals for FileJournals {
     async fn examine(&self, _: Probing) -> Result<Examination> {
         // Another disk may have been put in its place since.
         let found = FileSystem::of(&self.folder)?;
-        Ok(Examination::of(found.durability()).with(found.check()))
+        let schema = match read_format(&self.folder.join("millpond.json")) {
+            Ok(format) => HealthCheck::schema(format, u64::from(FORMAT)),
+            Err(error) => HealthCheck::problem("schema", &error),
+        };
+        let examined = found.explain(Examination::of(found.durability())).with(found.check()).with(schema);
+        Ok(examined.telling(vec![("file_system", found.to_string())]).at(&self.folder))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

@@ -116,7 +116,8 @@ impl Link {
                     info.version, OLDEST.0, OLDEST.1
                 ),
             )
-            .with_next("use a newer server"));
+            .with_next("use a newer server")
+            .in_check("version"));
         }
         if info.max_payload < LEAST_PAYLOAD {
             return Err(Error::new(

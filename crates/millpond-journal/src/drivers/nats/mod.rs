@@ -18,10 +18,11 @@ mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond_core::{CallPolicy, Error, Examination, Probing, Result};
+use millpond_core::{CallPolicy, Error, Examination, HealthCheck, Probing, Result, ServerClock};
 
 use self::address::CALLS;
 pub use self::address::{Login, NatsOptions};
@@ -65,8 +66,10 @@ impl NatsJournals {
         let servers = link.run(monitor::ask(options.monitors.clone())).await?;
         let connected = link.client().server_info();
         let (durability, mut facts) = monitor::judge(&servers, &connected.server_id, replicas);
-        facts.push(("server", format!("{} {}", connected.server_name, connected.version)));
+        facts.push(("nats", connected.version));
+        facts.push(("server", connected.server_name));
         facts.push(("replicas", replicas.to_string()));
+        facts.push(("format", streams::FORMAT.to_string()));
         facts.push(("largest_entry", format!("{} bytes", link.max_payload() - link::HEADER_BYTES)));
         let info = PlaceInfo { kind: "nats", location: options.location(), durability, facts };
         let place = Place { link, prefix: options.prefix, replicas };
@@ -89,7 +92,8 @@ async fn replicas_of_store(link: &Link, options: &NatsOptions) -> Result<u64> {
             "the store keeps {} copies of each stream, and {asked_for} were asked for",
             info.replicas()
         ))
-        .with_next(format!("change all of its streams with `nats stream edit --replicas {asked_for}`, or leave replicas= out"))),
+        .with_next(format!("change all of its streams with `nats stream edit --replicas {asked_for}`, or leave replicas= out"))
+        .in_check("replicas")),
         _ => Ok(info.replicas()),
     }
 }
@@ -138,8 +142,23 @@ impl Journals for NatsJournals {
 
     async fn examine(&self, _: Probing) -> Result<Examination> {
         let link = &self.place.link;
-        let servers = link.run(monitor::ask(self.monitors.clone())).await?;
-        Ok(monitor::examination(&servers, &link.client().server_info().server_id, self.place.replicas))
+        let store = names::store(&self.place.prefix);
+        let asked = Instant::now();
+        let Some(info) = streams::find(link, &store).await? else {
+            return Err(Error::corrupt(format!("the stream {store}, which makes this a store, is gone"))
+                .with_next("restore the server's data from a copy")
+                .in_check("schema"));
+        };
+        let clock = info.ts.parse().ok().map(|shows| ServerClock::answered(shows, Duration::ZERO, asked));
+        let streams = streams::list(link, &self.place.prefix).await?;
+        // A monitoring port that does not answer leaves the class unknown; all else can still be seen.
+        let (servers, silent) = match link.run(monitor::ask(self.monitors.clone())).await {
+            Ok(servers) => (servers, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let seen =
+            monitor::Seen { servers: &servers, silent, connected: &link.client().server_info().server_id, streams: &streams };
+        Ok(seen.examination().with(HealthCheck::schema(info.format(), streams::FORMAT)).reading(clock))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

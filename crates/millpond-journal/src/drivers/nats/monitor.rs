@@ -7,6 +7,8 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::streams::Info;
+
 /// How long one server has to answer.
 const ANSWER: Duration = Duration::from_secs(3);
 /// The longest answer that is read; the usual one has some kilobytes.
@@ -84,24 +86,86 @@ fn read(answer: &[u8]) -> Option<Server> {
     serde_json::from_slice(body).ok()
 }
 
-/// What doctor says of the servers.
-pub(super) fn examination(servers: &[Server], connected: &str, copies: u64) -> Examination {
-    let (durability, facts) = judge(servers, connected, copies);
-    let words = facts.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join("; ");
-    let flushes = if durability >= Durability::PowerLoss {
-        HealthCheck::ok("sync_interval", words)
-    } else {
+/// What was seen of the servers and of the streams, just now.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) servers: &'a [Server],
+    /// Why the monitoring could not be asked.
+    pub(super) silent: Option<Error>,
+    /// The id of the server that answers us.
+    pub(super) connected: &'a str,
+    pub(super) streams: &'a [Info],
+}
+
+impl Seen<'_> {
+    /// What doctor says of it.
+    pub(super) fn examination(&self) -> Examination {
+        // The stream with the fewest copies is the first to go.
+        let copies = self.streams.iter().map(Info::replicas).min().unwrap_or(1);
+        let in_memory: Vec<&str> = self.streams.iter().filter(|stream| stream.storage() != "file").map(Info::name).collect();
+        let (judged, mut facts) = judge(self.servers, self.connected, copies);
+        let durability = if in_memory.is_empty() { judged } else { Durability::Memory };
+        let words = facts.iter().map(|(_, words)| words.as_str()).collect::<Vec<_>>().join("; ");
         let next = "set sync_interval: always in the servers' jetstream block, and name every server with monitor=HOST:PORT";
-        HealthCheck::warning("sync_interval", words, next)
-    };
-    let clustered = servers.iter().any(|s| s.jetstream.meta.as_ref().is_some_and(|meta| meta.cluster_size > 1));
-    let words = format!("{copies} of each stream");
-    let replicas = if clustered && copies < 3 {
-        HealthCheck::warning("replicas", words, "this is a cluster: make the store with replicas=3")
-    } else {
-        HealthCheck::ok("replicas", words)
-    };
-    Examination::of(durability).with(flushes).with(replicas)
+        let flushes = match &self.silent {
+            Some(error) => HealthCheck::problem("sync_interval", error),
+            None if judged >= Durability::PowerLoss => HealthCheck::ok("sync_interval", words),
+            None => HealthCheck::warning("sync_interval", words, next),
+        };
+        facts.push(("replicas", copies.to_string()));
+        Examination::of(durability)
+            .with(flushes)
+            .with(self.replicas(copies))
+            .with(storage(&in_memory))
+            .with(self.store_dir())
+            .telling(facts)
+    }
+
+    fn replicas(&self, copies: u64) -> HealthCheck {
+        const NAME: &str = "replicas";
+        let words = format!("{copies} of each stream");
+        let behind: Vec<String> =
+            self.streams.iter().filter(|s| s.behind() > 0).map(|s| format!("{} of {}", s.behind(), s.name())).collect();
+        if !behind.is_empty() {
+            let found = format!("{words}, but copies are behind or gone: {}", behind.join(", "));
+            return HealthCheck::warning(NAME, found, "see which servers are down; a commit needs a majority of the copies");
+        }
+        let clustered = self.servers.iter().any(|s| s.jetstream.meta.as_ref().is_some_and(|meta| meta.cluster_size > 1));
+        if clustered && copies < 3 {
+            return HealthCheck::warning(NAME, words, "this is a cluster: make the store with replicas=3");
+        }
+        HealthCheck::ok(NAME, words)
+    }
+
+    /// Whether a server keeps its data where the system may delete it.
+    fn store_dir(&self) -> HealthCheck {
+        const NAME: &str = "store_dir";
+        let lost = self.servers.iter().find(|server| is_temporary(&server.jetstream.config.store_dir));
+        match lost {
+            Some(server) => HealthCheck::warning(
+                NAME,
+                format!("{} keeps its data in {:?}: no store_dir is set", server.name, server.jetstream.config.store_dir),
+                "set store_dir in the server's jetstream block: the system may delete temporary files",
+            ),
+            None if self.servers.is_empty() => HealthCheck::ok(NAME, "not seen, because no monitoring is named"),
+            None => HealthCheck::ok(NAME, "each server has one of its own"),
+        }
+    }
+}
+
+/// Whether that is where a server keeps its data when nothing is said: `nats/jetstream` in the folder for temporary files.
+fn is_temporary(folder: &str) -> bool {
+    let temporary = ["/tmp/", "/var/tmp/", "/var/folders/", "/private/var/folders/"];
+    folder.is_empty() || (folder.ends_with("/nats/jetstream") && temporary.iter().any(|parent| folder.starts_with(parent)))
+}
+
+fn storage(in_memory: &[&str]) -> HealthCheck {
+    const NAME: &str = "storage";
+    if in_memory.is_empty() {
+        return HealthCheck::ok(NAME, "every stream is in files");
+    }
+    let found = format!("in memory, gone with their servers: {}", in_memory.join(", "));
+    HealthCheck::problem(NAME, &Error::unavailable(found).with_next("make the store anew, with streams in files"))
 }
 
 /// What an acknowledgement survives, and the facts that say so. `connected` is the id of the server that answers us,
@@ -174,18 +238,44 @@ mod tests {
         assert_eq!(class(&same, 3), Durability::ProcessCrash, "one was asked three times");
     }
 
+    fn stream(copies: u64, storage: &str, current: bool) -> Info {
+        let config = serde_json::json!({"name": "s", "num_replicas": copies, "storage": storage});
+        let copy = serde_json::json!({"current": current, "offline": !current});
+        serde_json::from_value(serde_json::json!({"config": config, "cluster": {"replicas": [copy]}})).unwrap()
+    }
+
     #[test]
     fn each_check_fires_and_stays_silent() {
-        use millpond_core::Finding::{Ok, Warning};
-        let found = |servers: &[Server], copies| {
-            examination(servers, "a", copies).checks.iter().map(|check| (check.name, check.finding)).collect::<Vec<_>>()
+        let fired = |servers: &[Server], streams: &[Info]| {
+            let examined = Seen { servers, silent: None, connected: "a", streams }.examination();
+            let found = examined.checks.into_iter().filter(|check| check.finding != millpond_core::Finding::Ok);
+            (found.map(|check| check.name).collect::<Vec<_>>(), examined.durability)
         };
-        assert_eq!(found(&[server("a", true, 1)], 1), [("sync_interval", Ok), ("replicas", Ok)]);
-        assert_eq!(found(&[server("a", false, 1)], 1), [("sync_interval", Warning), ("replicas", Ok)]);
-        assert_eq!(found(&[], 1), [("sync_interval", Warning), ("replicas", Ok)], "what is not seen is not believed");
+        let (one, file) = ([server("a", true, 1)], [stream(1, "file", true)]);
+        assert_eq!(fired(&one, &file), (vec![], Durability::PowerLoss));
+        assert_eq!(fired(&[server("a", false, 1)], &file), (vec!["sync_interval"], Durability::ProcessCrash));
+        assert_eq!(fired(&[], &file), (vec!["sync_interval"], Durability::ProcessCrash), "what is not seen is not believed");
+        let memory = [stream(1, "file", true), stream(1, "memory", true)];
+        assert_eq!(fired(&one, &memory), (vec!["storage"], Durability::Memory));
         let three = [server("a", true, 3), server("b", true, 3), server("c", true, 3)];
-        assert_eq!(found(&three, 1), [("sync_interval", Ok), ("replicas", Warning)]);
-        assert_eq!(found(&three, 3), [("sync_interval", Ok), ("replicas", Ok)]);
+        assert_eq!(fired(&three, &file), (vec!["replicas"], Durability::PowerLoss));
+        let replicated = [stream(3, "file", true), stream(3, "file", true)];
+        assert_eq!(fired(&three, &replicated), (vec![], Durability::Replicated));
+        let fewer = [stream(3, "file", true), stream(1, "file", true)];
+        assert_eq!(fired(&three, &fewer), (vec!["replicas"], Durability::PowerLoss), "one stream was changed");
+        assert_eq!(fired(&three, &[stream(3, "file", false)]).0, ["replicas"], "a copy is gone");
+        let mut lost = server("a", true, 1);
+        lost.jetstream.config.store_dir = "/tmp/nats/jetstream".into();
+        assert_eq!(fired(&[lost], &file).0, ["store_dir"]);
+        assert!(is_temporary("") && !is_temporary("/data/nats/jetstream") && !is_temporary("/tmp/x/data/jetstream"));
+    }
+
+    #[test]
+    fn a_monitoring_that_does_not_answer_is_told_and_promises_nothing() {
+        let seen = Seen { servers: &[], silent: Some(unreadable("h:1")), connected: "a", streams: &[stream(1, "file", true)] };
+        let examined = seen.examination();
+        assert_eq!((examined.checks[0].name, examined.checks[0].finding), ("sync_interval", millpond_core::Finding::Problem));
+        assert_eq!(examined.durability, Durability::ProcessCrash);
     }
 
     #[test]

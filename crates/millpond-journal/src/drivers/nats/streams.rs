@@ -13,7 +13,7 @@ use super::names::Names;
 /// The note in a stream's metadata that says what it is. Servers before 2.10 do not keep it.
 const NOTE: &str = "millpond";
 /// The format of streams that this program writes, with the kind before it.
-const FORMAT: &str = "1";
+pub(super) const FORMAT: u64 = 1;
 /// How long it is known of a journal that it was removed: longer than any process stays behind that had it open.
 const REMOVED_DAYS: u64 = 30;
 /// Settings that no stream here may have: they take messages away, bring others in, or acknowledge too early.
@@ -55,6 +55,35 @@ pub(super) struct Info {
     pub(super) config: Map<String, Value>,
     #[serde(default)]
     pub(super) state: State,
+    /// Who keeps copies. Only in a cluster.
+    cluster: Option<Cluster>,
+    /// The server's time when it answered.
+    #[serde(default)]
+    pub(super) ts: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Cluster {
+    /// The copies beside the leader's.
+    #[serde(default)]
+    replicas: Vec<Follower>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Follower {
+    #[serde(default)]
+    current: bool,
+    #[serde(default)]
+    offline: bool,
+}
+
+/// One page of all streams.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    #[serde(default)]
+    total: usize,
+    #[serde(default)]
+    streams: Option<Vec<Info>>,
 }
 
 /// What a stream holds.
@@ -68,6 +97,28 @@ impl Info {
     /// Copies of the stream.
     pub(super) fn replicas(&self) -> u64 {
         self.config.get("num_replicas").and_then(Value::as_u64).unwrap_or(1)
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        self.config.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Where its messages are: `file` or `memory`.
+    pub(super) fn storage(&self) -> &str {
+        self.config.get("storage").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Copies that do not follow the leader at this moment.
+    pub(super) fn behind(&self) -> usize {
+        let copies = self.cluster.as_ref().map_or(&[][..], |cluster| &cluster.replicas);
+        copies.iter().filter(|copy| copy.offline || !copy.current).count()
+    }
+
+    /// The format that its note names; 0 without one.
+    pub(super) fn format(&self) -> u64 {
+        let note = self.config.get("metadata").and_then(|metadata| metadata.get(NOTE)).and_then(Value::as_str);
+        note.and_then(|note| note.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -130,6 +181,25 @@ pub(super) async fn find(link: &Link, name: &str) -> Result<Option<Info>> {
     }
 }
 
+/// Every stream whose messages have subjects of a prefix.
+pub(super) async fn list(link: &Link, prefix: &str) -> Result<Vec<Info>> {
+    let mut all = Vec::new();
+    loop {
+        let question = json!({"offset": all.len(), "subject": format!("{prefix}.>")});
+        match link.api::<Listed>("STREAM.LIST", &question).await? {
+            Ok(page) => {
+                let streams = page.streams.unwrap_or_default();
+                let last = streams.is_empty();
+                all.extend(streams);
+                if last || all.len() >= page.total {
+                    return Ok(all);
+                }
+            }
+            Err(refusal) => return Err(refused("cannot list the streams", &refusal)),
+        }
+    }
+}
+
 /// Deletes a stream, if it is there.
 pub(super) async fn delete(link: &Link, name: &str) -> Result<()> {
     match link.api::<Value>(&format!("STREAM.DELETE.{name}"), &json!({})).await? {
@@ -163,9 +233,16 @@ pub(super) fn refused(what: &str, refusal: &Refusal) -> Error {
 /// `Unsupported`, naming the settings that differ.
 pub(super) fn compare(asked: &Value, found: Info) -> Result<Info> {
     let mut differ: Vec<String> = Vec::new();
+    let mut check = "streams";
     for (name, value) in asked.as_object().into_iter().flatten() {
         let has = found.config.get(name).unwrap_or(&Value::Null);
         if !fits(name, value, has) {
+            check = match name.as_str() {
+                "storage" => "storage",
+                "num_replicas" => "replicas",
+                "metadata" if found.format() > FORMAT => "schema",
+                _ => check,
+            };
             differ.push(format!("{name} is {has} and not {value}"));
         }
     }
@@ -186,7 +263,8 @@ pub(super) fn compare(asked: &Value, found: Info) -> Result<Info> {
     let stream = asked["name"].as_str().unwrap_or_default();
     let what = format!("the stream {stream} is not as a store needs it: {}", differ.join("; "));
     Err(Error::new(ErrorKind::Unsupported, what)
-        .with_next("restore its settings, or use a server from 2.10 on and another prefix"))
+        .with_next("restore its settings, or use a server from 2.10 on and another prefix")
+        .in_check(check))
 }
 
 fn fits(setting: &str, asked: &Value, found: &Value) -> bool {
@@ -258,6 +336,12 @@ mod tests {
             let error = compare(&asked(), info(found)).expect_err(name);
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.message().contains(name), "{error}");
+            let check = match name {
+                "storage" => "storage",
+                "num_replicas" => "replicas",
+                _ => "streams",
+            };
+            assert_eq!(error.check(), Some(check), "{name}");
         }
     }
 }

@@ -22,6 +22,10 @@ pub(super) enum Fault {
     LosesEveryAnswer,
     /// An answer longer than a few pieces breaks off.
     CutsLongAnswers,
+    /// It lets nobody write into the folder of the probe.
+    Forbids,
+    /// It does not tell what it knows of an object.
+    HeadsFail,
 }
 
 /// A store with a fault.
@@ -51,7 +55,10 @@ impl ObjectStore for Faulty {
             self.inner.put_opts(location, payload, options).await?;
             return Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
         }
-        if self.fault != Fault::CutsLongAnswers {
+        if self.fault == Fault::Forbids && location.as_ref().contains("probe") {
+            return Err(object_store::Error::PermissionDenied { path: location.to_string(), source: "this key may not".into() });
+        }
+        if matches!(self.fault, Fault::Ignores | Fault::LooksThenWrites) {
             options.mode = PutMode::Overwrite;
         }
         self.inner.put_opts(location, payload, options).await
@@ -60,6 +67,9 @@ impl ObjectStore for Faulty {
         self.inner.put_multipart_opts(location, options).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.fault == Fault::HeadsFail && options.head {
+            return Err(object_store::Error::Generic { store: "fake", source: "it does not say".into() });
+        }
         let found = self.inner.get_opts(location, options).await?;
         if self.fault == Fault::CutsLongAnswers && found.range.end - found.range.start > super::snapshots::PIECE {
             return Err(object_store::Error::Generic { store: "fake", source: "the answer broke off".into() });

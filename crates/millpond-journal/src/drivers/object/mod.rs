@@ -16,6 +16,7 @@ mod errors;
 mod fakes;
 mod floor;
 mod journal;
+mod keeps;
 mod patient;
 mod probe;
 mod snapshots;
@@ -43,6 +44,8 @@ const FORMAT: u32 = 1;
 
 /// The name of the check whether the server enforces its conditions.
 const CONDITIONAL: &str = "conditional_writes";
+/// The name of the check of a server's clock that could not be read.
+const SERVER_CLOCK: &str = "server_clock";
 
 /// How to use an object store.
 #[derive(Debug, Clone)]
@@ -91,7 +94,12 @@ impl ObjectJournals {
         let place = place.patient(Arc::clone(&options.host));
         let mark = place.location("millpond.json");
         match place.store.get(&mark).await {
-            Ok(found) => check_format(&found.bytes().await.map_err(failed("read", &mark))?)?,
+            Ok(found) => {
+                let format = read_format(&found.bytes().await.map_err(failed("read", &mark))?)?;
+                if format > u64::from(FORMAT) {
+                    return Err(newer(format));
+                }
+            }
             Err(object_store::Error::NotFound { .. }) if options.create => {
                 if options.probe {
                     probe::run(&*place.store, &place.location("probe")).await?;
@@ -113,8 +121,20 @@ impl ObjectJournals {
         Ok(journals)
     }
 
-    fn durability(&self) -> Durability {
-        if self.place.in_memory { Durability::Memory } else { Durability::PowerLoss }
+    /// The format that the store's mark names now.
+    async fn schema(&self) -> HealthCheck {
+        let mark = self.place.location("millpond.json");
+        let read = async {
+            match errors::get(&*self.place.store, &mark).await? {
+                Some(bytes) => read_format(&bytes),
+                None => Err(Error::corrupt(format!("{mark}, which makes this a store, is gone"))
+                    .with_next("restore it from a copy of the bucket")),
+            }
+        };
+        match read.await {
+            Ok(format) => HealthCheck::schema(format, u64::from(FORMAT)),
+            Err(error) => HealthCheck::problem("schema", &error),
+        }
     }
 
     fn folder(&self, name: &str) -> Location {
@@ -127,17 +147,32 @@ fn create_only() -> PutOptions {
     PutOptions { mode: PutMode::Create, ..PutOptions::default() }
 }
 
-fn check_format(bytes: &Bytes) -> Result<()> {
+/// The format that a store's mark names.
+fn read_format(bytes: &Bytes) -> Result<u64> {
     let found: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|e| Error::corrupt("the store's millpond.json does not read back").with_source(e))?;
     match (found["millpond"].as_str(), found["format"].as_u64()) {
-        (Some("object"), Some(format)) if format <= u64::from(FORMAT) => Ok(()),
-        (Some("object"), format) => {
-            Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format:?}; this program knows {FORMAT}"))
-                .with_next("use a newer millpond"))
-        }
+        (Some("object"), Some(format)) => Ok(format),
+        (Some("object"), None) => Err(Error::corrupt("the store's millpond.json names no format").in_check("schema")),
         _ => Err(Error::invalid("millpond.json is not of a store in objects").with_next("give another prefix")),
     }
+}
+
+/// The refusal of a format that this program does not know.
+fn newer(format: u64) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("the store has format {format}; this program knows {FORMAT}"))
+        .with_next("use a newer millpond")
+        .in_check("schema")
+}
+
+/// What a probe that failed says: only a server that broke its promise has broken it.
+fn judge_probe(error: Error) -> (HealthCheck, Option<Durability>) {
+    if error.kind() == ErrorKind::Unsupported {
+        // What is acknowledged to two writers is kept for one.
+        return (HealthCheck::problem(CONDITIONAL, &error), Some(Durability::Memory));
+    }
+    let said = format!("it could not be tried whether they are enforced: {}", error.message());
+    (HealthCheck::problem(CONDITIONAL, &error.saying(said)), None)
 }
 
 #[async_trait]
@@ -146,13 +181,18 @@ impl Journals for ObjectJournals {
         PlaceInfo {
             kind: self.place.kind,
             location: self.place.shown.clone(),
-            durability: self.durability(),
-            facts: vec![("format", FORMAT.to_string()), ("created_if_absent", "probed when the store was made".to_owned())],
+            durability: self.place.keeps.durability(),
+            facts: vec![
+                ("format", FORMAT.to_string()),
+                ("acknowledged", self.place.keeps.words()),
+                ("created_if_absent", "probed when the store was made".to_owned()),
+            ],
         }
     }
 
     async fn examine(&self, probing: Probing) -> Result<Examination> {
-        let mut examined = Examination::of(self.durability());
+        let mut examined = self.place.keeps.examine()?;
+        examined.checks.push(self.schema().await);
         if probing == Probing::ReadOnly {
             return Ok(examined);
         }
@@ -160,12 +200,16 @@ impl Journals for ObjectJournals {
         match probe::run(&*self.place.store, &folder).await {
             Ok(()) => examined.checks.push(HealthCheck::ok(CONDITIONAL, "of several who create one object, one succeeds")),
             Err(error) => {
-                // What is acknowledged to two writers is kept for one.
-                examined.durability = Durability::Memory;
-                examined.checks.push(HealthCheck::problem(CONDITIONAL, &error));
+                let (check, durability) = judge_probe(error);
+                examined.durability = durability.unwrap_or(examined.durability);
+                examined.sentence = examined.sentence.filter(|_| durability.is_none());
+                examined.checks.push(check);
             }
         }
-        examined.clock = Some(probe::clock(&*self.place.store, &folder).await?);
+        match probe::clock(&*self.place.store, &folder).await {
+            Ok(clock) => examined.clock = Some(clock),
+            Err(error) => examined.checks.push(HealthCheck::problem(SERVER_CLOCK, &error)),
+        }
         Ok(examined)
     }
 
@@ -195,14 +239,19 @@ mod tests {
         journals.examine(probing).await.unwrap()
     }
 
+    fn check<'e>(examined: &'e Examination, name: &str) -> &'e HealthCheck {
+        examined.checks.iter().find(|check| check.name == name).unwrap()
+    }
+
     #[tokio::test]
     async fn a_store_that_keeps_its_promise_is_well() {
         let store = Arc::new(InMemory::new());
         let found = examined(Arc::clone(&store) as _, Probing::Writing).await;
-        assert_eq!(found.checks[0].finding, Finding::Ok);
-        assert_eq!(found.durability, Durability::PowerLoss);
-        let apart = found.clock.unwrap().as_micros().abs_diff(SystemHost.now().as_micros());
-        assert!(apart < 60_000_000, "the clock is that of the store: {apart} µs apart");
+        assert_eq!(check(&found, CONDITIONAL).finding, Finding::Ok);
+        assert_eq!(check(&found, "schema").finding, Finding::Ok);
+        assert_eq!(found.durability, Durability::ProcessCrash, "nobody knows whether it flushes");
+        let apart = found.clock.unwrap().apart(SystemHost.now());
+        assert!(apart < Duration::from_secs(60), "the clock is that of the store: {apart:?} apart");
         let left = store.list_with_delimiter(Some(&Location::from("p/probe"))).await.unwrap();
         assert!(left.objects.is_empty() && left.common_prefixes.is_empty(), "{left:?}");
     }
@@ -211,9 +260,38 @@ mod tests {
     async fn a_store_that_breaks_its_promise_is_a_problem_and_keeps_nothing() {
         for fault in [Fault::Ignores, Fault::LooksThenWrites] {
             let found = examined(Arc::new(Faulty { inner: InMemory::new(), fault }), Probing::Writing).await;
-            assert_eq!((found.checks[0].name, found.checks[0].finding), (CONDITIONAL, Finding::Problem), "{fault:?}");
-            assert_eq!(found.durability, Durability::Memory);
+            assert_eq!(check(&found, CONDITIONAL).finding, Finding::Problem, "{fault:?}");
+            assert_eq!((found.durability, &found.sentence), (Durability::Memory, &None));
         }
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_was_refused_is_told_as_what_it_is() {
+        let found = examined(Arc::new(Faulty { inner: InMemory::new(), fault: Fault::Forbids }), Probing::Writing).await;
+        let probe = check(&found, CONDITIONAL);
+        assert_eq!(probe.finding, Finding::Problem);
+        assert!(probe.found.contains("could not be tried") && probe.found.contains("may not"), "{probe:?}");
+        assert_eq!(found.durability, Durability::ProcessCrash, "no promise was broken");
+        assert_eq!(check(&found, SERVER_CLOCK).finding, Finding::Problem);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_cannot_be_read_leaves_the_finding_of_the_probe() {
+        let found = examined(Arc::new(Faulty { inner: InMemory::new(), fault: Fault::HeadsFail }), Probing::Writing).await;
+        assert_eq!(check(&found, CONDITIONAL).finding, Finding::Ok, "{found:?}");
+        assert_eq!(check(&found, SERVER_CLOCK).finding, Finding::Problem);
+    }
+
+    #[tokio::test]
+    async fn a_newer_format_is_found() {
+        let store = Arc::new(InMemory::new());
+        let options = ObjectOptions { probe: false, ..ObjectOptions::default() };
+        let journals = ObjectJournals::open(ObjectPlace::of(Arc::clone(&store) as _, "p"), options).await.unwrap();
+        store.put(&Location::from("p/millpond.json"), "{\"millpond\":\"object\",\"format\":2}".into()).await.unwrap();
+        let found = journals.examine(Probing::ReadOnly).await.unwrap();
+        assert_eq!(check(&found, "schema").finding, Finding::Problem);
+        let refused = ObjectJournals::open(ObjectPlace::of(store, "p"), ObjectOptions::default()).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.check()), (ErrorKind::Unsupported, Some("schema")));
     }
 
     #[tokio::test]
@@ -229,6 +307,6 @@ mod tests {
     async fn who_may_not_write_leaves_the_store_alone() {
         let store = Arc::new(Faulty { inner: InMemory::new(), fault: Fault::Ignores });
         let found = examined(store, Probing::ReadOnly).await;
-        assert!(found.checks.is_empty() && found.clock.is_none());
+        assert!(found.checks.iter().all(|check| check.name != CONDITIONAL) && found.clock.is_none());
     }
 }

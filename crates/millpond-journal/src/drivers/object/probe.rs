@@ -3,8 +3,10 @@
 //! A server that does not know the condition overwrites and says yes. One that looks first and writes then is right as
 //! long as nobody else writes at the same moment. So: once one after another, and then many at once.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
-use millpond_core::{Error, ErrorKind, Result, Timestamp};
+use millpond_core::{Error, ErrorKind, Result, ServerClock, Timestamp};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -42,14 +44,17 @@ fn fresh_name() -> String {
 ///
 /// # Errors
 /// What the store fails with.
-pub(super) async fn clock(store: &dyn ObjectStore, folder: &Location) -> Result<Timestamp> {
+pub(super) async fn clock(store: &dyn ObjectStore, folder: &Location) -> Result<ServerClock> {
     let location = folder.clone().join(fresh_name());
+    let asked = Instant::now();
     store.put(&location, "now".into()).await.map_err(failed("write", &location))?;
+    let answered = Instant::now();
     let made = store.head(&location).await.map_err(failed("read", &location));
     if let Err(error) = store.delete(&location).await {
         tracing::warn!(%error, "an object of the probe stays behind");
     }
-    Ok(Timestamp::from_micros(made?.last_modified.timestamp_micros()))
+    let shows = Timestamp::from_micros(made?.last_modified.timestamp_micros());
+    Ok(ServerClock { shows, resolution: Duration::from_secs(1), asked, answered })
 }
 
 async fn probe(store: &dyn ObjectStore, folder: &Location, used: &mut Vec<Location>) -> Result<()> {
@@ -107,6 +112,7 @@ async fn create(store: &dyn ObjectStore, location: &Location, body: &str) -> Res
 fn refused(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("this object store cannot keep a journal: {what}"))
         .with_next("use a server that enforces conditional writes, such as AWS S3, Google Cloud Storage, Azure or SeaweedFS")
+        .in_check(super::CONDITIONAL)
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use millpond_core::{CallPolicy, Error, Host, Result, unknown_parameter};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Location;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
+use super::keeps::Keeps;
 use super::patient::{Patient, Ways, client_retries};
 
 /// How requests are made, if the URL does not say.
@@ -29,7 +30,7 @@ pub struct ObjectPlace {
     prefix: Location,
     pub(super) kind: &'static str,
     pub(super) shown: String,
-    pub(super) in_memory: bool,
+    pub(super) keeps: Keeps,
 }
 
 impl ObjectPlace {
@@ -63,9 +64,9 @@ impl ObjectPlace {
         }
         let Some((scheme, rest)) = path.split_once("://") else { return Ok(None) };
         let known: &[&str] = match scheme {
-            "s3" => &["endpoint", "region"],
-            "minio" => &["region", "tls"],
-            "gs" | "az" => &[],
+            "s3" => &["endpoint", "region", "durable"],
+            "minio" => &["region", "tls", "durable"],
+            "gs" | "az" => &["durable"],
             _ => return Ok(None),
         };
         if rest.contains('@') {
@@ -73,31 +74,34 @@ impl ObjectPlace {
                 .with_next("put them into the environment instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
         }
         let parameters = Parameters::read(path, parameters, known)?;
-        match scheme {
+        let place = match scheme {
             "minio" => {
                 let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
                 let http = parameters.get("tls") != Some("true");
                 let endpoint = format!("{}://{host}", if http { "http" } else { "https" });
-                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region"), calls).map(Some)
+                Self::s3(path, rest, settings, Some(&endpoint), parameters.get("region"), calls)?
             }
-            "gs" => Self::google(path, rest, settings, calls).map(Some),
-            "az" => Self::azure(path, rest, settings, calls).map(Some),
-            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region"), calls).map(Some),
-        }
+            "gs" => Self::google(path, rest, settings, calls)?,
+            "az" => Self::azure(path, rest, settings, calls)?,
+            _ => Self::s3(path, rest, settings, parameters.get("endpoint"), parameters.get("region"), calls)?,
+        };
+        // Somebody who knows the server says so.
+        let asserted = parameters.get("durable").is_some();
+        Ok(Some(if asserted { Self { keeps: Keeps::Asserted, ..place } } else { place }))
     }
 
     /// A place in memory: gone with its last clone.
     pub fn memory() -> Self {
-        Self { in_memory: true, ..Self::new(Arc::new(InMemory::new()), "", "object-memory", "object-memory:") }
+        Self::new(Arc::new(InMemory::new()), "", "object-memory", "object-memory:", Keeps::Nothing)
     }
 
-    /// Any object store.
+    /// Any object store. Nothing is known of what it keeps.
     pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        Self::new(store, prefix, "object", prefix)
+        Self::new(store, prefix, "object", prefix, Keeps::NobodyKnows("a store of the application's own".to_owned()))
     }
 
-    fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str) -> Self {
-        Self { store, remote: None, prefix: Location::from(prefix), kind, shown: shown.to_owned(), in_memory: false }
+    fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str, keeps: Keeps) -> Self {
+        Self { store, remote: None, prefix: Location::from(prefix), kind, shown: shown.to_owned(), keeps }
     }
 
     /// A place on a server: what one and the same client does once, and what it does again by itself.
@@ -107,10 +111,11 @@ impl ObjectPlace {
         prefix: &str,
         kind: &'static str,
         path: &str,
+        keeps: Keeps,
     ) -> Result<Self> {
         let again = build(client_retries(&calls)).map_err(bad(path))?;
         let once = build(RetryConfig { max_retries: 0, ..client_retries(&calls) }).map_err(bad(path))?;
-        Ok(Self { remote: Some((again, calls)), ..Self::new(once, prefix, kind, path) })
+        Ok(Self { remote: Some((again, calls)), ..Self::new(once, prefix, kind, path, keeps) })
     }
 
     /// The place as it is used: its server is asked as the URL says.
@@ -127,7 +132,7 @@ impl ObjectPlace {
         made.map_err(|e| Error::unavailable(format!("cannot make the folder {folder}")).with_source(e))?;
         let url = format!("object-file:{folder}");
         let store = LocalFileSystem::new_with_prefix(folder).map_err(bad(&url))?.with_fsync(true);
-        Ok(Self::new(Arc::new(store), "", "object-file", &url))
+        Ok(Self::new(Arc::new(store), "", "object-file", &url, Keeps::Files(folder.into())))
     }
 
     /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
@@ -146,29 +151,40 @@ impl ObjectPlace {
                 return Err(Error::invalid(format!("{path}: endpoint= is no address of a server"))
                     .with_next("write endpoint=https://HOST:PORT, without credentials"));
             }
-            builder = builder.with_endpoint(endpoint);
+            // The variable for S3 alone would stand above it.
+            builder = builder.with_endpoint(endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         if let Some(region) = region {
             builder = builder.with_region(region);
         }
-        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-        let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http:"));
+        let named = |key| builder.get_config_value(&key);
+        let endpoint = named(AmazonS3ConfigKey::S3Endpoint).or_else(|| named(AmazonS3ConfigKey::Endpoint));
+        let http = endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:"));
+        let keeps = Keeps::of_service("Amazon S3", endpoint.as_deref(), &["amazonaws.com", "amazonaws.com.cn", "googleapis.com"]);
         let builder = builder.with_client_options(client(http, &calls));
-        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "s3", path)
+        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "s3", path, keeps)
     }
 
     fn google(path: &str, rest: &str, settings: Settings<'_>, calls: CallPolicy) -> Result<Self> {
         let (bucket, prefix) = bucket(path, rest)?;
         let builder = set(GoogleCloudStorageBuilder::from_env(), path, settings, GoogleCloudStorageBuilder::with_config)?;
-        let builder = builder.with_bucket_name(bucket).with_client_options(client(false, &calls));
-        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "gs", path)
+        let builder = builder.with_bucket_name(bucket);
+        let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+        let keeps = Keeps::of_service("Google Cloud Storage", endpoint.as_deref(), &["googleapis.com"]);
+        let builder = builder.with_client_options(client(false, &calls));
+        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "gs", path, keeps)
     }
 
     fn azure(path: &str, rest: &str, settings: Settings<'_>, calls: CallPolicy) -> Result<Self> {
         let (container, prefix) = bucket(path, rest)?;
         let builder = set(MicrosoftAzureBuilder::from_env(), path, settings, MicrosoftAzureBuilder::with_config)?;
-        let builder = builder.with_container_name(container).with_client_options(client(false, &calls));
-        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "az", path)
+        let builder = builder.with_container_name(container);
+        let emulated = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|value| value == "true");
+        let endpoint =
+            if emulated { Some("an emulator".to_owned()) } else { builder.get_config_value(&AzureConfigKey::Endpoint) };
+        let keeps = Keeps::of_service("Azure Blob Storage", endpoint.as_deref(), &["core.windows.net", "core.chinacloudapi.cn"]);
+        let builder = builder.with_client_options(client(false, &calls));
+        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "az", path, keeps)
     }
 
     /// A location below this place's prefix.
@@ -231,9 +247,14 @@ impl<'a> Parameters<'a> {
                 let remote: &[&str] = if path.starts_with("object-file:") { &[] } else { &CallPolicy::NAMES };
                 return Err(unknown_parameter(path, key, known.iter().chain(["cache"].iter()).chain(remote).copied()));
             }
-            if value.is_empty() || (key == "tls" && !matches!(value, "true" | "false")) {
+            let wrong = match key {
+                "tls" => !matches!(value, "true" | "false"),
+                "durable" => value != "power-loss",
+                _ => value.is_empty(),
+            };
+            if wrong {
                 return Err(Error::invalid(format!("{path}: {key} has no value that it can have"))
-                    .with_next("write endpoint=https://HOST:PORT, region=NAME, tls=true or tls=false"));
+                    .with_next("write endpoint=https://HOST:PORT, region=NAME, tls=true or tls=false, durable=power-loss"));
             }
             if read.iter().any(|(earlier, _)| *earlier == key) {
                 return Err(Error::invalid(format!("{path}: {key} is given twice")).with_next("keep one of them"));
@@ -264,7 +285,8 @@ mod tests {
         assert_eq!(kind("sqlite:a").unwrap(), None);
         let wrong =
             ["s3://", "minio://h:1", "s3://b?x=1", "s3://b?tls=true", "az://c?x", "gs://", "s3://b?region=", "s3://b?endpoint=h"];
-        for wrong in wrong.into_iter().chain(["minio://h/b?tls=yes", "s3://b?region=x&region=y"]) {
+        let more = ["minio://h/b?tls=yes", "s3://b?region=x&region=y", "s3://b?durable=yes", "s3://b?durable"];
+        for wrong in wrong.into_iter().chain(more) {
             assert!(kind(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millpond_core::{Error, ErrorKind, Result};
+use millpond_core::{Error, ErrorKind, Examination, HealthCheck, Result};
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -40,9 +40,15 @@ impl Live {
         Ok(Self(Arc::new(Inner { link, cluster, demands, every, state })))
     }
 
-    /// Asks now.
-    pub(super) async fn ask(&self) -> Result<Server> {
-        server::look(&self.0.link, self.0.cluster, self.0.demands).await
+    /// What doctor says of the server now. One that would be refused is told of, too.
+    pub(super) async fn examine(&self) -> Result<Examination> {
+        let inner = &self.0;
+        let answers = server::ask(&inner.link, inner.cluster).await?;
+        let examined = answers.examination(inner.demands);
+        Ok(match server::clock(&inner.link).await {
+            Ok(clock) => examined.reading(Some(clock)),
+            Err(error) => examined.with(HealthCheck::problem("server_clock", &error)),
+        })
     }
 
     /// What was seen last.

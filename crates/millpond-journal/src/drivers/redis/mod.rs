@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millpond_core::{CallPolicy, Error, ErrorKind, Examination, Host, Probing, Result, SystemHost};
+use millpond_core::{CallPolicy, Error, ErrorKind, Examination, HealthCheck, Host, Probing, Result, SystemHost};
 use redis::Value;
 
 use self::errors::unreadable;
@@ -88,28 +88,53 @@ impl RedisJournals {
 
     /// Finds the key that makes a prefix a store, or writes it.
     async fn find(&self, create: bool) -> Result<()> {
-        let key = format!("{}:store", self.settings.prefix);
+        let key = self.store_key();
         let own = format!("millpond {FORMAT}");
+        match self.format().await? {
+            Some(format) if format <= u64::from(FORMAT) => Ok(()),
+            Some(format) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format}; this program knows {FORMAT}"))
+                    .with_next("use a newer millpond")
+                    .in_check("schema"))
+            }
+            None if create => {
+                let mut set = redis::cmd("SET");
+                set.arg(&key).arg(&own).arg("NX");
+                self.link.call(set, Sending::Repeatable).await.map(drop)
+            }
+            None => Err(Error::not_found(format!("there is no store at {}", self.settings.location()))),
+        }
+    }
+
+    /// The format of the store; `None` where there is none.
+    async fn format(&self) -> Result<Option<u64>> {
+        let key = self.store_key();
         let mut get = redis::cmd("GET");
         get.arg(&key);
         let found = match self.link.call(get, Sending::Read).await? {
-            Value::Nil if create => {
-                let mut set = redis::cmd("SET");
-                set.arg(&key).arg(&own).arg("NX");
-                return self.link.call(set, Sending::Repeatable).await.map(drop);
-            }
-            Value::Nil => return Err(Error::not_found(format!("there is no store at {}", self.settings.location()))),
+            Value::Nil => return Ok(None),
             Value::BulkString(found) => String::from_utf8_lossy(&found).into_owned(),
             _ => return Err(unreadable("the store's key")),
         };
-        match found.strip_prefix("millpond ").map(str::parse::<u32>) {
-            Some(Ok(format)) if format <= FORMAT => Ok(()),
-            Some(Ok(format)) => {
-                Err(Error::new(ErrorKind::Unsupported, format!("the store has format {format}; this program knows {FORMAT}"))
-                    .with_next("use a newer millpond"))
-            }
+        match found.strip_prefix("millpond ").map(str::parse) {
+            Some(Ok(format)) => Ok(Some(format)),
             _ => Err(Error::invalid(format!("the key {key} is not of a store")).with_next("choose another prefix")),
         }
+    }
+
+    async fn schema(&self) -> HealthCheck {
+        match self.format().await {
+            Ok(Some(format)) => HealthCheck::schema(format, u64::from(FORMAT)),
+            Ok(None) => {
+                let gone = Error::corrupt(format!("the key {}, which makes this a store, is gone", self.store_key()));
+                HealthCheck::problem("schema", &gone.with_next("restore the server's data from a copy"))
+            }
+            Err(error) => HealthCheck::problem("schema", &error),
+        }
+    }
+
+    fn store_key(&self) -> String {
+        format!("{}:store", self.settings.prefix)
     }
 
     /// What every key of a journal begins with.
@@ -121,12 +146,13 @@ impl RedisJournals {
 #[async_trait]
 impl Journals for RedisJournals {
     fn info(&self) -> PlaceInfo {
-        let server = self.live.server();
+        let mut server = self.live.server();
+        server.facts.push(("format", FORMAT.to_string()));
         PlaceInfo { kind: "redis", location: self.settings.location(), durability: server.durability, facts: server.facts }
     }
 
     async fn examine(&self, _: Probing) -> Result<Examination> {
-        Ok(self.live.ask().await?.examination())
+        Ok(self.live.examine().await?.with(self.schema().await))
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {

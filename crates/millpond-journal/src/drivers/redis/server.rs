@@ -1,8 +1,9 @@
 //! What the server says about itself, and what an acknowledgement therefore means.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Result};
+use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Result, ServerClock, Timestamp};
 use redis::Value;
 
 use super::errors::unreadable;
@@ -14,6 +15,9 @@ const OLDEST: (u64, u64) = (7, 0);
 /// Settings that decide what an acknowledgement means.
 const ASKED: [&str; 5] = ["appendonly", "appendfsync", "maxmemory-policy", "no-appendfsync-on-rewrite", "save"];
 
+/// What is said of a server that does not tell its settings.
+const NOT_TOLD: &str = "not known: the server does not tell its settings, so count on nothing that its operator does not promise";
+
 /// What was found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
@@ -21,27 +25,26 @@ pub(super) struct Server {
     pub(super) facts: Vec<(&'static str, String)>,
 }
 
-impl Server {
-    /// What doctor says of it.
-    pub(super) fn examination(&self) -> Examination {
-        let fact = |name: &str| self.facts.iter().find(|(known, _)| *known == name).map_or("not known", |(_, value)| value);
-        let (file, eviction) = (fact("acknowledged"), fact("eviction"));
-        let file = if self.durability >= Durability::PowerLoss {
-            HealthCheck::ok("appendonly", file)
-        } else {
-            HealthCheck::warning("appendonly", file, "set appendonly yes and appendfsync always; see docs/redis.md")
-        };
-        let eviction = if eviction == "noeviction" {
-            HealthCheck::ok("eviction", eviction)
-        } else {
-            HealthCheck::warning("eviction", eviction, "set maxmemory-policy noeviction")
-        };
-        Examination::of(self.durability).with(file).with(eviction)
-    }
+/// What a server answered about itself, not judged yet.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// The settings of each node; empty where they are not told.
+    nodes: Vec<BTreeMap<String, String>>,
+    replicas: Option<u64>,
+    version: String,
 }
 
 /// Asks the server, and refuses one that cannot keep a store.
 pub(super) async fn look(link: &Link, cluster: bool, demands: Demands) -> Result<Server> {
+    let answers = ask(link, cluster).await?;
+    match refusals(&answers.nodes, demands).into_iter().next() {
+        Some(refusal) => Err(refusal),
+        None => Ok(answers.judge()),
+    }
+}
+
+/// Asks the server, and refuses one that speaks another language.
+pub(super) async fn ask(link: &Link, cluster: bool) -> Result<Answers> {
     let hello = pairs(&link.call(redis::cmd("HELLO"), Sending::Repeatable).await?);
     let said = |name: &str| hello.get(name).map(String::as_str).unwrap_or_default();
     check_version(said("version"))?;
@@ -53,14 +56,77 @@ pub(super) async fn look(link: &Link, cluster: bool, demands: Demands) -> Result
     }
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(&ASKED);
-    let nodes: Vec<_> = if_allowed(link.ask_masters(command).await)?.iter().map(pairs).collect();
+    let nodes = if_allowed(link.ask_masters(command).await)?.iter().map(pairs).collect();
     let mut command = redis::cmd("INFO");
     command.arg("replication");
     let replicas = if_allowed(link.ask_masters(command).await)?.iter().map(replicas).max().flatten();
-    let mut server = judge(&nodes, demands)?;
-    server.facts.push(("replicas", replicas.map_or_else(|| "not known".to_owned(), shown_replicas)));
-    server.facts.push(("version", said("version").to_owned()));
-    Ok(server)
+    Ok(Answers { nodes, replicas, version: said("version").to_owned() })
+}
+
+/// The server's clock: what `TIME` answers.
+pub(super) async fn clock(link: &Link) -> Result<ServerClock> {
+    let asked = Instant::now();
+    let answer = link.call(redis::cmd("TIME"), Sending::Repeatable).await?;
+    let read: (i64, i64) = redis::from_redis_value(answer).map_err(|_| unreadable("its time"))?;
+    let shows = Timestamp::from_micros(read.0.saturating_mul(1_000_000).saturating_add(read.1));
+    Ok(ServerClock::answered(shows, Duration::ZERO, asked))
+}
+
+impl Answers {
+    /// What an acknowledgement is worth. The weakest node decides.
+    fn judge(&self) -> Server {
+        let weakest = self.nodes.iter().map(meaning).min_by_key(|(durability, _)| *durability);
+        let (durability, words) = match (evicting(&self.nodes), weakest) {
+            (Some(policy), _) => (
+                Durability::Memory,
+                format!("in a server that may throw it away when memory is short (maxmemory-policy {policy})"),
+            ),
+            (None, Some((durability, words))) => (durability, words.to_owned()),
+            (None, None) => (Durability::Memory, NOT_TOLD.to_owned()),
+        };
+        let eviction = match evicting(&self.nodes) {
+            _ if self.nodes.is_empty() => "not known".to_owned(),
+            policy => policy.unwrap_or("noeviction").to_owned(),
+        };
+        let facts = vec![
+            ("acknowledged", words),
+            ("eviction", eviction),
+            ("replicas", self.replicas.map_or_else(|| "not known".to_owned(), shown_replicas)),
+            ("redis", self.version.clone()),
+        ];
+        Server { durability, facts }
+    }
+
+    /// What doctor says of it: also of what would be refused, because it may have changed since the store was opened.
+    pub(super) fn examination(&self, demands: Demands) -> Examination {
+        let server = self.judge();
+        let fact = |name: &str| {
+            server.facts.iter().find(|(known, _)| *known == name).map_or_else(String::new, |(_, value)| value.clone())
+        };
+        let (file, eviction) = (fact("acknowledged"), fact("eviction"));
+        let checks = [
+            if server.durability >= Durability::PowerLoss {
+                HealthCheck::ok("appendonly", &file)
+            } else {
+                HealthCheck::warning("appendonly", &file, "set appendonly yes and appendfsync always; see docs/redis.md")
+            },
+            if eviction == "noeviction" {
+                HealthCheck::ok("eviction", eviction)
+            } else {
+                HealthCheck::warning("eviction", eviction, "set maxmemory-policy noeviction")
+            },
+        ];
+        let refused = refusals(&self.nodes, demands);
+        let mut examined = Examination::of(server.durability);
+        if server.durability < Durability::PowerLoss {
+            examined = examined.saying(format!("{}: {file}", server.durability.sentence()));
+        }
+        for check in checks {
+            let refusal = refused.iter().find(|error| error.check() == Some(check.name));
+            examined = examined.with(refusal.map_or(check.clone(), |error| HealthCheck::problem(check.name, error)));
+        }
+        examined.telling(server.facts)
+    }
 }
 
 /// Managed servers forbid some questions: then nothing is known.
@@ -104,35 +170,33 @@ fn check_version(version: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unsupported, format!("the Redis server has version {version}; a store needs 7.0 or later"))
-        .with_next("use a newer server"))
+        .with_next("use a newer server")
+        .in_check("version"))
 }
 
-/// The weakest node decides.
-fn judge(nodes: &[BTreeMap<String, String>], demands: Demands) -> Result<Server> {
-    let policy = nodes.iter().filter_map(|n| n.get("maxmemory-policy")).find(|p| *p != "noeviction");
-    if let Some(policy) = policy
+/// The policy by which a node throws keys away, if one does.
+fn evicting(nodes: &[BTreeMap<String, String>]) -> Option<&str> {
+    nodes.iter().filter_map(|node| node.get("maxmemory-policy")).map(String::as_str).find(|policy| *policy != "noeviction")
+}
+
+/// Why a server is refused: each reason names its check.
+fn refusals(nodes: &[BTreeMap<String, String>], demands: Demands) -> Vec<Error> {
+    let mut refusals = Vec::new();
+    if let Some(policy) = evicting(nodes)
         && !demands.eviction_allowed
     {
-        return Err(Error::new(
+        let refusal = Error::new(
             ErrorKind::Unsupported,
             format!("the Redis server evicts keys when memory is short (maxmemory-policy {policy}), so entries could vanish"),
         )
-        .with_next("set maxmemory-policy noeviction, or say eviction=allow in the URL if losing them is acceptable"));
+        .with_next("set maxmemory-policy noeviction, or say eviction=allow in the URL if losing them is acceptable");
+        refusals.push(refusal.in_check("eviction"));
     }
-    nodes.iter().try_for_each(|node| check_file(node, demands))?;
-    if nodes.is_empty() && demands.flush > Flush::No {
-        check_file(&BTreeMap::new(), demands)?;
-    }
-    let weakest = nodes.iter().map(meaning).min_by_key(|(durability, _)| *durability);
-    let (durability, words) = weakest.unwrap_or((
-        Durability::Memory,
-        "not known: the server does not tell its settings, so count on nothing that its operator does not promise",
-    ));
-    let policy = match (nodes.is_empty(), policy) {
-        (true, _) => "not known".to_owned(),
-        (false, policy) => policy.map_or_else(|| "noeviction".to_owned(), Clone::clone),
-    };
-    Ok(Server { durability, facts: vec![("acknowledged", words.to_owned()), ("eviction", policy)] })
+    let untold = [BTreeMap::new()];
+    let nodes = if nodes.is_empty() && demands.flush > Flush::No { &untold } else { nodes };
+    let refused = nodes.iter().find_map(|node| check_file(node, demands).err());
+    refusals.extend(refused.map(|refusal| refusal.in_check("appendonly")));
+    refusals
 }
 
 /// Refuses a node that keeps less than the URL asks for.
@@ -206,6 +270,17 @@ mod tests {
         pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
     }
 
+    fn answers(nodes: &[BTreeMap<String, String>]) -> Answers {
+        Answers { nodes: nodes.to_vec(), replicas: Some(0), version: "7.2.4".to_owned() }
+    }
+
+    fn judge(nodes: &[BTreeMap<String, String>], demands: Demands) -> Result<Server> {
+        match refusals(nodes, demands).into_iter().next() {
+            Some(refusal) => Err(refusal),
+            None => Ok(answers(nodes).judge()),
+        }
+    }
+
     #[test]
     fn the_weakest_node_decides() {
         let strong = node(&[("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")]);
@@ -220,13 +295,13 @@ mod tests {
 
     #[test]
     fn one_node_that_evicts_is_refused() {
-        let (good, bad) = (node(&[("maxmemory-policy", "noeviction")]), node(&[("maxmemory-policy", "allkeys-lru")]));
+        let good = node(&[("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")]);
+        let bad = node(&[("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "allkeys-lru")]);
         let error = judge(&[good.clone(), bad.clone()], Demands::default()).unwrap_err();
-        assert!(error.to_string().contains("allkeys-lru"), "{error}");
-        assert_eq!(
-            judge(&[good, bad], Demands { eviction_allowed: true, ..Demands::default() }).unwrap().facts[1].1,
-            "allkeys-lru"
-        );
+        assert!(error.to_string().contains("allkeys-lru") && error.check() == Some("eviction"), "{error}");
+        let allowed = judge(&[good, bad], Demands { eviction_allowed: true, ..Demands::default() }).unwrap();
+        assert_eq!(allowed.facts[1].1, "allkeys-lru");
+        assert_eq!(allowed.durability, Durability::Memory, "what may be thrown away at any time is not kept");
     }
 
     #[test]
@@ -259,14 +334,24 @@ mod tests {
 
     #[test]
     fn each_check_fires_and_stays_silent() {
-        let found = |durability, eviction: &str| {
-            let facts = vec![("acknowledged", "words".to_owned()), ("eviction", eviction.to_owned())];
-            let checks = Server { durability, facts }.examination().checks;
-            checks.into_iter().filter(|c| c.finding != millpond_core::Finding::Ok).map(|c| c.name).collect::<Vec<_>>()
+        use millpond_core::Finding::{Ok, Problem, Warning};
+        let found = |settings: &[(&str, &str)], demands| {
+            let nodes = if settings.is_empty() { vec![] } else { vec![node(settings)] };
+            let examined = answers(&nodes).examination(demands);
+            examined.checks.iter().map(|c| c.finding).collect::<Vec<_>>()
         };
-        assert!(found(Durability::PowerLoss, "noeviction").is_empty());
-        assert_eq!(found(Durability::ProcessCrash, "noeviction"), ["appendonly"]);
-        assert_eq!(found(Durability::PowerLoss, "allkeys-lru"), ["eviction"]);
-        assert_eq!(found(Durability::PowerLoss, "not known"), ["eviction"]);
+        let settings = |file, flush, policy| [("appendonly", file), ("appendfsync", flush), ("maxmemory-policy", policy)];
+        let any = Demands::default();
+        assert_eq!(found(&settings("yes", "always", "noeviction"), any), [Ok, Ok]);
+        assert_eq!(found(&settings("yes", "everysec", "noeviction"), any), [Warning, Ok]);
+        assert_eq!(found(&settings("no", "always", "noeviction"), any), [Problem, Ok]);
+        assert_eq!(found(&settings("no", "always", "noeviction"), Demands { no_file_allowed: true, ..any }), [Warning, Ok]);
+        assert_eq!(found(&settings("yes", "everysec", "noeviction"), Demands { flush: Flush::Always, ..any }), [Problem, Ok]);
+        assert_eq!(found(&settings("yes", "always", "allkeys-lru"), any), [Warning, Problem]);
+        assert_eq!(
+            found(&settings("yes", "always", "volatile-ttl"), Demands { eviction_allowed: true, ..any }),
+            [Warning, Warning]
+        );
+        assert_eq!(found(&[], any), [Warning, Warning], "what is not told is not believed");
     }
 }
