@@ -164,7 +164,8 @@ impl Register {
 
     fn named(&self, error: Error) -> Error {
         error.with("journal", NAME).with_next(format!(
-            "restore the place's journals from a copy; if it was emptied on purpose, delete {} once no process has it open",
+            "restore the place's journals from a copy; if it was emptied on purpose, or another one is at its address, \
+             name another cache folder with cache=FOLDER, or delete {}",
             self.remembered.path().display()
         ))
     }
