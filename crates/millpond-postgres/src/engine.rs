@@ -17,6 +17,7 @@ use crate::catalog::{self, Schema, Schemas};
 use crate::connect::Connections;
 use crate::errors::Failure;
 use crate::hint::{self, Hints};
+use crate::long::Long;
 use crate::namespaces::{self, NamespaceRow, existing, find_call, found, lock_call};
 use crate::read::{Question, get_call, record};
 use crate::retry::Retry;
@@ -90,18 +91,25 @@ pub async fn migrate(url: &str, specs: &[CollectionSpec]) -> Result<()> {
         schema::migrate(&connections, &settings.schema).await?;
         declare::make_tables(&connections, &settings.schema, specs).await
     };
-    let retry = Retry::new(&host, &connections, settings.work).long();
-    retrying(retry, work).await.map_err(|e| e.during("migrate"))
+    let retry = Retry::new(&host, &connections, settings.patience);
+    retrying(retry, Some(Long::of(&connections, &settings)), work).await.map_err(|e| e.during("migrate"))
 }
 
-/// Runs work that may be done twice until it is answered, or the patience is at its end.
-async fn retrying<T, F>(mut retry: Retry<'_>, mut work: impl FnMut() -> F) -> Result<T>
+/// Runs work that may be done twice until it is answered, or the patience is at its end. Long work has a limit of its
+/// own for each attempt, and patience only for what comes between attempts.
+async fn retrying<T, F>(mut retry: Retry<'_>, long: Option<Long<'_>>, mut work: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut unknown = false;
     loop {
-        let error = match sent::watched(retry.attempt(work())).await {
+        let attempt = async {
+            match &long {
+                Some(long) => long.attempt(work()).await,
+                None => retry.attempt(work()).await,
+            }
+        };
+        let error = match sent::watched(attempt).await {
             Ok(value) => return Ok(value),
             Err(Failure::Final(error)) => return Err(if unknown { undecided(error) } else { error }),
             Err(Failure::Lost(error)) => error,
@@ -140,7 +148,7 @@ impl PostgresEngine {
         let connections = Connections::new(&settings)?;
         let work = || Self::prepare(&connections, &settings, options.create);
         let retry = Retry::new(&*options.host, &connections, settings.patience).long();
-        retrying(retry, work).await.map_err(|e| e.during("open"))?;
+        retrying(retry, None, work).await.map_err(|e| e.during("open"))?;
         let inner = Inner {
             schema: settings.schema.clone(),
             patience: settings.patience,
@@ -184,7 +192,7 @@ impl Inner {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        retrying(Retry::new(&*self.host, &self.connections, self.patience), work).await
+        retrying(Retry::new(&*self.host, &self.connections, self.patience), None, work).await
     }
 
     /// The same for work on a whole store in one transaction, which has a limit of its own.
@@ -192,7 +200,8 @@ impl Inner {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        retrying(Retry::new(&*self.host, &self.connections, self.settings.work).long(), work).await
+        let long = Long::of(&self.connections, &self.settings);
+        retrying(Retry::new(&*self.host, &self.connections, self.patience), Some(long), work).await
     }
 
     /// The namespace's row and declarations, of one moment.
