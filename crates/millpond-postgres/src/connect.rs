@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use millpond_core::{Error, Result};
@@ -153,6 +154,17 @@ impl Connections {
     /// A connection outside the pool.
     pub(crate) async fn apart(&self) -> Result<(Client, Driven), Failure> {
         self.hosts.connect(&self.settings.config, &self.settings.tls).await.map_err(failure)
+    }
+
+    /// Whether the server still answers somebody new: not if it stays silent, or another one has taken its place.
+    pub(crate) async fn answers(&self, most: Duration) -> bool {
+        let before = self.hosts.at();
+        match tokio::time::timeout(most, self.hosts.connect(&self.settings.config, &self.settings.tls)).await {
+            Ok(Ok(_)) => self.hosts.at() == before,
+            // To say that it has no room for more is an answer.
+            Ok(Err(error)) => error.as_db_error().is_some(),
+            Err(_) => false,
+        }
     }
 
     /// An answer never came: closes the connections that nobody uses, and looks elsewhere for new ones first.

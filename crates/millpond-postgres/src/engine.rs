@@ -16,6 +16,7 @@ use crate::catalog::{self, Schema, Schemas};
 use crate::connect::Connections;
 use crate::errors::Failure;
 use crate::hint::{self, Hints};
+use crate::long::Long;
 use crate::namespaces::{self, NamespaceRow, existing, find_call, found, lock_call};
 use crate::read::{Question, get_call, record};
 use crate::retry::Retry;
@@ -89,18 +90,25 @@ pub async fn migrate(url: &str, specs: &[CollectionSpec]) -> Result<()> {
         schema::migrate(&connections, &settings.schema).await?;
         declare::make_tables(&connections, &settings.schema, specs).await
     };
-    let retry = Retry::new(&host, &connections, &settings.work()).long();
-    retrying(retry, work).await.map_err(|e| e.during("migrate"))
+    let retry = Retry::new(&host, &connections, &settings.calls);
+    retrying(retry, Some(Long::of(&connections, &settings)), work).await.map_err(|e| e.during("migrate"))
 }
 
-/// Runs work that may be done twice until it is answered, or the patience is at its end.
-async fn retrying<T, F>(mut retry: Retry<'_>, mut work: impl FnMut() -> F) -> Result<T>
+/// Runs work that may be done twice until it is answered, or the patience is at its end. Long work has a limit of its
+/// own for each attempt, and patience only for what comes between attempts.
+async fn retrying<T, F>(mut retry: Retry<'_>, long: Option<Long<'_>>, mut work: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut unknown = false;
     loop {
-        let error = match sent::watched(retry.attempt(work())).await {
+        let attempt = async {
+            match &long {
+                Some(long) => long.attempt(work()).await,
+                None => retry.attempt(work()).await,
+            }
+        };
+        let error = match sent::watched(attempt).await {
             Ok(value) => return Ok(value),
             Err(Failure::Final(error)) => return Err(if unknown { undecided(error) } else { error }),
             Err(Failure::Lost(error)) => error,
@@ -139,7 +147,7 @@ impl PostgresEngine {
         let connections = Connections::new(&settings)?;
         let work = || Self::prepare(&connections, &settings, options.create);
         let retry = Retry::new(&*options.host, &connections, &settings.calls).long();
-        retrying(retry, work).await.map_err(|e| e.during("open"))?;
+        retrying(retry, None, work).await.map_err(|e| e.during("open"))?;
         let inner = Inner {
             schema: settings.schema.clone(),
             breaker: Breaker::new(settings.location(), &settings.calls),
@@ -188,7 +196,7 @@ impl Inner {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.breaker.guard(retrying(self.retry(), work)).await
+        self.breaker.guard(retrying(self.retry(), None, work)).await
     }
 
     /// The same for work on a whole store in one transaction, which has a limit of its own.
@@ -196,8 +204,8 @@ impl Inner {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let retry = Retry::new(&*self.host, &self.connections, &self.settings.work()).long();
-        self.breaker.guard(retrying(retry, work)).await
+        let long = Long::of(&self.connections, &self.settings);
+        self.breaker.guard(retrying(self.retry(), Some(long), work)).await
     }
 
     /// The namespace's row and declarations, of one moment.

@@ -35,6 +35,11 @@ impl Hosts {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The one that answered last.
+    pub(crate) fn at(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Connects to the first address that answers as the configuration wants it, beginning with the host that did so
     /// the last time.
     pub(crate) async fn connect(&self, config: &Config, tls: &Tls) -> Result<Connected, PgError> {

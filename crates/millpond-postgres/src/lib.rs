@@ -27,6 +27,7 @@ mod fill;
 mod hint;
 mod hosts;
 mod load;
+mod long;
 mod names;
 mod namespaces;
 mod nobody;

@@ -78,8 +78,8 @@ pub(crate) struct Settings {
     pub(crate) pooler: Pooler,
     pub(crate) synchronous_commit: String,
     pub(crate) calls: CallPolicy,
-    /// How long work on a whole store that is one statement or one transaction goes on trying.
-    work: Duration,
+    /// How long one attempt at work on a whole store may take that is one statement or one transaction.
+    pub(crate) work: Duration,
     /// A server without fsync was asked for in so many words.
     pub(crate) fsync_off: bool,
 }
@@ -118,11 +118,6 @@ fn wrong(name: &str, value: &str, allowed: &str) -> Error {
 }
 
 impl Settings {
-    /// How work on a whole store is tried that is one statement or one transaction.
-    pub(crate) fn work(&self) -> CallPolicy {
-        CallPolicy { timeout: self.work, ..self.calls }
-    }
-
     /// Reads a URL.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (url, calls) = CallPolicy::of_url(url, CALLS)?;

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millpond_core::{
     Collection, CollectionSpec, Commit, Engine as _, ErrorKind, Field, FieldKind, Namespace, Query, Store, Timestamp,
@@ -289,5 +289,35 @@ fn a_purge_goes_in_pieces() {
         assert!(purged.tombstones > 0 && purged.tombstones <= rest - 4_500, "{purged:?} of {rest}");
         store.commit(step(new_id(&engine), "a")).await.unwrap();
         is_sound(&engine).await;
+    });
+}
+
+/// Work that is one transaction has more time than a call has otherwise, as long as the server answers others; a server
+/// that hangs is left when the call's own time is up.
+#[test]
+fn long_work_has_its_time_and_silence_ends_it() {
+    let Some(server) = server() else { return };
+    let url = server.create("slow").unwrap() + "?pool=2&timeout=6&work_timeout=100";
+    run(async {
+        let engine = open(&url).await;
+        let made = |name: &str| {
+            let (engine, name) = (engine.clone(), name.parse::<Namespace>().unwrap());
+            async move { (engine.create_namespace(&name).await.unwrap().store_id, name) }
+        };
+        let (slow, hung) = (made("slow").await, made("hung").await);
+        server.psql("slow", "CREATE FUNCTION millpond.dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(10); RETURN OLD; END'; \
+                     CREATE TRIGGER dawdle BEFORE DELETE ON millpond.namespaces FOR EACH ROW EXECUTE FUNCTION millpond.dawdle()").unwrap();
+        let began = Instant::now();
+        engine.delete_namespace(&slow.1, &slow.0).await.unwrap();
+        assert!(began.elapsed().as_secs() >= 9, "it took no longer than a call may take");
+        assert!(engine.namespace(&slow.1).await.unwrap().is_none());
+
+        server.signal_all("STOP");
+        let began = Instant::now();
+        let error = engine.delete_namespace(&hung.1, &hung.0).await.unwrap_err();
+        server.signal_all("CONT");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+        assert!(engine.namespace(&hung.1).await.unwrap().is_some());
     });
 }
