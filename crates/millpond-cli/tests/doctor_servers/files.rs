@@ -123,3 +123,24 @@ fn what_is_no_store_and_what_is_no_url_end_as_every_command_does() {
     let wrong = crate::support::program("foo:bar", &["doctor"], &[]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }
+
+#[test]
+fn one_store_that_is_down_does_not_hide_the_others() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let [sqlite, _] = urls(folder.path());
+    make(&sqlite, &[]);
+    let config = folder.path().join("millpond.yaml");
+    // Nobody listens there.
+    let text = format!("store: {sqlite}\ndomains:\n  events: redis://127.0.0.1:9?timeout=1\n");
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
+    command.arg("--config").arg(&config).args(["doctor", "-o", "jsonl"]).env_remove("MILLPOND_STORE");
+    let said = command.output().unwrap();
+    assert_eq!(said.status.code(), Some(5), "{said:?}");
+    let lines = String::from_utf8(said.stdout).unwrap();
+    let all: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = |health: &serde_json::Value| (health["engine"].clone(), health["checks"][0].clone());
+    let [(main, well), (other, down)] = [first(&all[0]), first(&all[1])];
+    assert_eq!((main, well["name"].as_str(), well["finding"].as_str()), ("sqlite".into(), Some("connect"), Some("ok")));
+    assert_eq!((other, down["name"].as_str(), down["finding"].as_str()), ("redis".into(), Some("connect"), Some("problem")));
+}

@@ -154,5 +154,11 @@ fn fewer_copies_than_there_should_be_are_found_in_a_cluster() {
         let single = format!("{}?replicas=1&prefix=one&{more}", cluster.address());
         let single = millpond::open(&single).await.unwrap();
         until("one copy in a cluster is worth a word", &single, request, |found| replicas(found) == Some(Finding::Warning)).await;
+
+        // A node dies: the others go on, and what it kept is missing.
+        cluster.nodes()[2].kill();
+        let gone =
+            |found: &Health| found.checks.iter().any(|check| check.name == "replicas" && check.found.contains("behind or gone"));
+        until("the copies of a dead node are missed", &pond, request, gone).await;
     });
 }

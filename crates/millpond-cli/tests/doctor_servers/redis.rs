@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millpond::{Durability, Finding, HealthRequest, OpenOptions};
-use millpond_testservers::{Proxy, RedisFsync, RedisServer};
+use millpond_testservers::{Backend, Proxy, RedisFsync, RedisServer};
 
 use crate::support::{Ahead, check, doctor, fired, health, make, promises_nothing, run, until};
 
@@ -127,5 +127,16 @@ fn a_slow_way_to_the_server_is_found() {
         let far = millpond::open(&scene.url_at(proxy.port())).await.unwrap();
         let found = health(&far).await;
         assert_eq!(check(&found, "latency").finding, Finding::Warning, "{found:#?}");
+    });
+}
+
+#[test]
+fn every_master_of_a_cluster_is_asked() {
+    let Some(cluster) = Backend::RedisCluster.start().unwrap() else { return };
+    run(async {
+        let pond = millpond::open(&cluster.store("doctor").unwrap()).await.unwrap();
+        let well = health(&pond).await;
+        assert_eq!((fired(&well), well.survives), (vec![], Durability::PowerLoss), "{well:#?}");
+        assert_eq!(check(&well, "server_clock").finding, Finding::Ok);
     });
 }

@@ -38,7 +38,7 @@ pub async fn until(what: &str, pond: &Pond, request: HealthRequest, holds: impl 
         if holds(&found) {
             return found;
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: {found:#?}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {found:#?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

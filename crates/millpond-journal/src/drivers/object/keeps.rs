@@ -30,7 +30,11 @@ impl Keeps {
     pub(super) fn of_service(service: &'static str, endpoint: Option<&str>, domains: &[&str]) -> Self {
         let Some(endpoint) = endpoint else { return Self::Promised(service) };
         let address = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-        let host = address.split(['/', ':', '?']).next().unwrap_or_default();
+        let host = match address.split_once(']') {
+            // An address of IPv6 has colons of its own.
+            Some((address, _)) if address.starts_with('[') => address.trim_start_matches('['),
+            _ => address.split(['/', ':', '?']).next().unwrap_or_default(),
+        };
         let of_provider = |domain: &&str| host == *domain || host.strip_suffix(*domain).is_some_and(|name| name.ends_with('.'));
         if domains.iter().any(of_provider) { Self::Promised(service) } else { Self::NobodyKnows(host.to_owned()) }
     }

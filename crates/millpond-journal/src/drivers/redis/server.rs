@@ -63,12 +63,13 @@ pub(super) async fn ask(link: &Link, cluster: bool) -> Result<Answers> {
     Ok(Answers { nodes, replicas, version: said("version").to_owned() })
 }
 
-/// The server's clock: what `TIME` answers.
+/// The server's clock, or that of one master of a cluster: what `TIME` answers.
 pub(super) async fn clock(link: &Link) -> Result<ServerClock> {
     let asked = Instant::now();
-    let answer = link.call(redis::cmd("TIME"), Sending::Repeatable).await?;
-    let read: (i64, i64) = redis::from_redis_value(answer).map_err(|_| unreadable("its time"))?;
-    let shows = Timestamp::from_micros(read.0.saturating_mul(1_000_000).saturating_add(read.1));
+    let answer = link.ask_masters(redis::cmd("TIME")).await?.into_iter().next();
+    let read = answer.and_then(|answer| redis::from_redis_value::<(i64, i64)>(answer).ok());
+    let (seconds, micros) = read.ok_or_else(|| unreadable("its time"))?;
+    let shows = Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros));
     Ok(ServerClock::answered(shows, Duration::ZERO, asked))
 }
 
