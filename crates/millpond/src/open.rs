@@ -143,8 +143,7 @@ impl OpenOptions {
     }
 
     pub(crate) async fn store_of(&self, url: &str) -> Result<Store> {
-        // In a box: every driver's own futures lie inside, deeper than a compiler likes to look into those of callers.
-        let engine = Box::pin(self.engine(url)).await?;
+        let engine = self.engine(url).await?;
         Box::pin(self.clone().store(engine)).await
     }
 
@@ -187,8 +186,13 @@ impl OpenOptions {
     /// # Errors
     /// As [`open`].
     pub async fn engine(&self, url: &str) -> Result<Arc<dyn Engine>> {
+        // In a box: every driver's own futures lie inside, deeper than a compiler likes to look into those of callers.
+        Box::pin(self.engine_at(url)).await
+    }
+
+    async fn engine_at(&self, url: &str) -> Result<Arc<dyn Engine>> {
         #[cfg(feature = "journal")]
-        if let Some(engine) = crate::journals::open(url, Arc::clone(&self.host), self.create).await? {
+        if let Some(engine) = Box::pin(crate::journals::open(url, Arc::clone(&self.host), self.create)).await? {
             return Ok(engine);
         }
         match Place::parse(url)? {
@@ -205,7 +209,7 @@ impl OpenOptions {
             #[cfg(feature = "postgres")]
             Place::Postgres(url) => {
                 let options = millpond_postgres::PostgresOptions { host: Arc::clone(&self.host), create: self.create };
-                Ok(Arc::new(millpond_postgres::PostgresEngine::open(&url, options).await?))
+                Ok(Arc::new(Box::pin(millpond_postgres::PostgresEngine::open(&url, options)).await?))
             }
             #[cfg(not(feature = "sqlite"))]
             Place::Sqlite(_) | Place::Memory => Err(left_out("sqlite")),
