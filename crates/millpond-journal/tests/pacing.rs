@@ -33,7 +33,7 @@ async fn writers_take_turns() {
         stores.push(store(engine_on(Arc::new(memory.clone()), cache.path()).await).await.unwrap());
     }
     let journal = memory.default_journal();
-    let before = journal.last();
+    let (before, asked) = (journal.last(), journal.appends());
     journal.travel(Duration::from_millis(4), Duration::from_millis(4));
     let writers: Vec<_> = stores
         .iter()
@@ -54,6 +54,7 @@ async fn writers_take_turns() {
         assert!(Instant::now() < deadline, "the writers do not get on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let asked = journal.appends() - asked;
     stop.store(true, Ordering::SeqCst);
     for writer in writers {
         writer.await.unwrap();
@@ -64,7 +65,7 @@ async fn writers_take_turns() {
     let turns = 1 + wrote.windows(2).filter(|pair| pair[0] != pair[1]).count() as u64;
     let longest = wrote.chunk_by(|one, next| one == next).map(<[String]>::len).max().unwrap_or(0);
     let (least, most) = (shares.values().min().unwrap(), shares.values().max().unwrap());
-    println!("{ENTRIES} entries in {turns} turns, at most {longest} in a row; shares {shares:?}");
+    println!("{ENTRIES} entries in {turns} turns, at most {longest} in a row, {asked} appends; shares {shares:?}");
     assert_eq!(shares.len(), WRITERS, "a writer starved: {shares:?}");
     assert!(longest < 16, "{longest} entries in a row by one writer, while others wanted to write");
     assert!(turns * 4 > ENTRIES, "{ENTRIES} entries in only {turns} turns");
