@@ -7,6 +7,9 @@ use millpond_testservers::{Backend, Fault, Proxy};
 
 use crate::support::{SERVERS, done_in_child, run};
 
+/// After which nothing that was sent beside a commit, such as a hint, is under way any more.
+const QUIET: Duration = Duration::from_millis(400);
+
 async fn read(pond: &Pond) -> millpond::Result<()> {
     pond.store().get("things", "one").await.map(drop)
 }
@@ -78,7 +81,10 @@ fn an_unknown_outcome_is_worked_on_whatever_was_asked_for() {
             let pond = OpenOptions::new().open(&url).await.unwrap();
             pond.commit(put()).await.unwrap();
             let mut settled = 0;
-            for flight in 1..=3 {
+            for flight in 1..=4 {
+                // The connection is made, and knows its statements: what follows is the commit's own.
+                pond.commit(put()).await.unwrap();
+                tokio::time::sleep(QUIET).await;
                 proxy.arm(&[Fault::LoseAnswer(flight)]);
                 let id = CommitId::generate(pond.store().host());
                 let key = format!("flight-{flight}");
