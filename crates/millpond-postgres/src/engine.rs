@@ -102,10 +102,11 @@ where
 {
     let mut unknown = false;
     loop {
+        // In a box: these futures are deep, and a debug build would copy them through each layer on the stack.
         let attempt = async {
             match &long {
-                Some(long) => long.attempt(work()).await,
-                None => retry.attempt(work()).await,
+                Some(long) => long.attempt(Box::pin(work())).await,
+                None => retry.attempt(Box::pin(work())).await,
             }
         };
         let error = match sent::watched(attempt).await {
