@@ -361,7 +361,8 @@ impl Inner {
     fn locate(&self, mark: &Mark, after: u64) -> Result<Option<(u64, u64)>> {
         let known = [self.state().cursor, Some(*mark)].into_iter().flatten();
         for known in known {
-            if known.number == after + 1 {
+            // A mark in a segment that was begun and holds nothing yet names an entry of the one before.
+            if known.number == after + 1 && known.start < known.end {
                 return Ok(Some((known.segment, known.start)));
             }
         }
@@ -450,6 +451,24 @@ mod tests {
         writer.trim(9).await.unwrap();
         assert_eq!(numbers(&reader, 8).await, None);
         assert_eq!(all(&reader, 9).await, Some(10));
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_was_begun_and_holds_nothing_hides_no_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = journal(folder.path());
+        for after in 0..3 {
+            assert_eq!(writer.append(after, "{}".into()).await.unwrap(), Append::Written);
+        }
+        // As a writer leaves it that is killed before its first line.
+        std::fs::write(segments::path(&folder.path().join("j"), 4), "").unwrap();
+        let other = journal(folder.path());
+        assert_eq!(all(&other, 0).await, Some(3));
+        assert_eq!(numbers(&other, 2).await, Some(vec![3]));
+        assert_eq!(numbers(&journal(folder.path()), 2).await, Some(vec![3]));
+        assert_eq!(other.append(3, "{}".into()).await.unwrap(), Append::Written);
+        assert_eq!(numbers(&writer, 2).await, Some(vec![3]));
+        assert_eq!(all(&writer, 2).await, Some(4));
     }
 
     #[tokio::test]

@@ -84,6 +84,15 @@ pub(super) struct Refusal {
     pub(super) description: String,
 }
 
+impl Refusal {
+    /// Whether the same question may be answered a little later: also one for servers that are just starting, which
+    /// those that run take for ones that are off.
+    pub(super) fn passes(&self) -> bool {
+        let offline = self.err_code == code::NO_PEERS && self.description.contains("offline");
+        offline || code::PASSING.contains(&self.err_code)
+    }
+}
+
 #[derive(Deserialize)]
 struct Envelope<T> {
     error: Option<Refusal>,
@@ -211,7 +220,7 @@ impl Link {
         loop {
             let why = match self.ask(&subject, None, payload.clone()).await {
                 Ok(message) => match T::read(&message.payload)? {
-                    Err(refusal) if code::PASSING.contains(&refusal.err_code) => refusal.description,
+                    Err(refusal) if refusal.passes() => refusal.description,
                     answer => return Ok(answer),
                 },
                 Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,

@@ -121,7 +121,7 @@ impl Place {
             let why = match self.link.ask(&names.removed, None, Bytes::new()).await {
                 Ok(answer) => match Stored::read(&answer.payload)? {
                     Ok(_) => return Ok(()),
-                    Err(refusal) if code::PASSING.contains(&refusal.err_code) => refusal.description,
+                    Err(refusal) if refusal.passes() => refusal.description,
                     Err(refusal) => return Err(streams::refused("cannot note that a journal was removed", &refusal)),
                 },
                 Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,

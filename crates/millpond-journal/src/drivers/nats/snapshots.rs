@@ -131,7 +131,7 @@ impl Snapshots {
             let why = match link.ask(&subject, Some(self.expected_stream()), piece.clone()).await {
                 Ok(answer) => match Stored::read(&answer.payload)? {
                     Ok(stored) => return Ok(stored.seq),
-                    Err(refusal) if code::PASSING.contains(&refusal.err_code) => refusal.description,
+                    Err(refusal) if refusal.passes() => refusal.description,
                     Err(refusal) => return Err(streams::refused("the server does not take the snapshot", &refusal)),
                 },
                 Err(NoAnswer::Nobody(why) | NoAnswer::Silence(why)) => why,
