@@ -27,7 +27,7 @@ use millpond_core::{CallPolicy, Error, Examination, HealthCheck, Probing, Result
 use self::address::CALLS;
 pub use self::address::{Login, NatsOptions};
 use self::journal::NatsJournal;
-use self::link::{Answer as _, Link, NoAnswer, code, unavailable};
+use self::link::{Answer as _, Link, NoAnswer, unavailable};
 use self::messages::{Found, Stored};
 use self::names::Names;
 use crate::journal::{Journal, Journals, PlaceInfo};
