@@ -59,10 +59,16 @@ async fn check_tls(what: &str, secured: &str, bare: &str, ca: &str) {
     let options = "timeout=3s&retries=0";
     let cache = tempfile::tempdir().unwrap();
     let cache = cache.path().display();
-    let open = |url: String| async move { OpenOptions::new().open(&url).await };
+    let open = |url: String| async move { OpenOptions::new().open(&url).await.map(drop) };
     // A server that has just been started may need a second.
     open(format!("{secured}?ca={ca}&cache={cache}")).await.expect(what);
-    for refused in [format!("{secured}?{options}&cache={cache}"), format!("{bare}?{options}&ca={ca}&cache={cache}")] {
+    // The one without it is well: who does not ask gets in.
+    let (scheme, place) = bare.split_once("://").unwrap();
+    let plain = if scheme == "tls" { "nats" } else { "redis" };
+    open(format!("{plain}://{place}?cache={cache}")).await.expect(what);
+    let untrusted = format!("{secured}?{options}&cache={cache}");
+    // Naming an authority alone makes some clients ask for TLS, so it has to be refused without one, too.
+    for refused in [untrusted, format!("{bare}?{options}&cache={cache}"), format!("{bare}?{options}&ca={ca}&cache={cache}")] {
         let error = open(refused.clone()).await.expect_err(&refused);
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{refused}: {error}");
     }

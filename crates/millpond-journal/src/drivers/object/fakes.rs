@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Forbids,
     /// It does not tell what it knows of an object.
     HeadsFail,
+    /// It is overloaded, and says so to each request: it writes all the same, and keeps to its conditions.
+    Overloaded,
 }
 
 /// A store with a fault.
@@ -41,9 +43,18 @@ impl fmt::Display for Faulty {
     }
 }
 
+fn overloaded() -> object_store::Error {
+    let source = "Server returned non-2xx status code: 503 Service Unavailable: SlowDown".into();
+    object_store::Error::Generic { store: "S3", source }
+}
+
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        if self.fault == Fault::Overloaded {
+            self.inner.put_opts(location, payload, options).await?;
+            return Err(overloaded());
+        }
         if self.fault == Fault::LooksThenWrites && options.mode == PutMode::Create {
             if self.inner.head(location).await.is_ok() {
                 return Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
@@ -67,6 +78,9 @@ impl ObjectStore for Faulty {
         self.inner.put_multipart_opts(location, options).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.fault == Fault::Overloaded {
+            return Err(overloaded());
+        }
         if self.fault == Fault::HeadsFail && options.head {
             return Err(object_store::Error::Generic { store: "fake", source: "it does not say".into() });
         }

@@ -83,7 +83,7 @@ impl Patient {
         tokio::time::timeout(self.calls.timeout, ask).await.unwrap_or_else(|_| Err(silence(self.calls.timeout)))
     }
 
-    async fn get(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
+    async fn with_body(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
         let head = options.head;
         let found = self.ways.once.get_opts(location, options).await?;
         let size = found.range.end.saturating_sub(found.range.start);
@@ -145,7 +145,7 @@ impl ObjectStore for Patient {
     }
 
     async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
-        let found = self.repeat(|| self.get(location, options.clone())).await?;
+        let found = self.repeat(|| self.with_body(location, options.clone())).await?;
         let size = found.range.end.saturating_sub(found.range.start);
         if options.head || size <= BODY || matches!(found.payload, GetResultPayload::File(..)) {
             return Ok(found);
@@ -177,10 +177,37 @@ impl ObjectStore for Patient {
 
 #[cfg(test)]
 mod tests {
+    use millpond_core::SystemHost;
+    use object_store::ObjectStoreExt as _;
+    use object_store::memory::InMemory;
+
+    use super::super::fakes::{Fault, Faulty};
     use super::*;
 
     fn generic(text: &str) -> Error {
         Error::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    /// Sent again, a create that was carried out would be told that somebody else was first.
+    #[tokio::test(start_paused = true)]
+    async fn a_create_is_sent_once_and_what_does_the_same_twice_as_often_as_asked_for() {
+        let inner = InMemory::new();
+        let once: Arc<dyn ObjectStore> = Arc::new(Faulty { inner: inner.clone(), fault: Fault::Overloaded });
+        let calls = CallPolicy { retries: Some(3), ..CallPolicy::within(Duration::from_secs(60)) };
+        let calls = CallPolicy { retry_first: Duration::from_secs(2), retry_max: Duration::from_secs(2), ..calls };
+        let store = Patient::new(Ways { again: Arc::clone(&once), once }, calls, Arc::new(SystemHost));
+        let at = |name: &str| Location::from(name);
+        let began = Instant::now();
+        let created = store.put_opts(&at("a"), "1".into(), super::super::create_only()).await;
+        assert!(matches!(created, Err(Error::Generic { .. })), "nobody else was first: {created:?}");
+        assert!(inner.head(&at("a")).await.is_ok() && began.elapsed().is_zero(), "it was carried out, and not sent again");
+        let began = Instant::now();
+        store.put(&at("b"), "1".into()).await.unwrap_err();
+        // Three pauses, each between half of two seconds and all of it.
+        assert!((3..=6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        let began = Instant::now();
+        store.get(&at("b")).await.unwrap_err();
+        assert!((3..=6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
 
     #[test]
