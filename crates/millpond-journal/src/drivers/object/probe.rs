@@ -16,7 +16,7 @@ use super::errors::{failed, get, is_there_already};
 /// Writers of one race.
 const WRITERS: usize = 16;
 /// Races.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 3;
 
 /// Probes a store under a location of its own, which is removed afterwards.
 ///
