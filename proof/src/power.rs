@@ -146,7 +146,7 @@ pub fn cut(cut: &Cut) -> Result<(), Failure> {
     let before = if cut.unflushed && matches!(server, Host::Other(_)) { NO_FLUSH } else { &[] };
     let mut writer = Writer::start(&url, before, false, Acknowledged::default())?;
     writer.until(cut.commits)?;
-    writer.signal("STOP");
+    writer.stand_still()?;
     server.stand_still();
     let copy = cut.image.with_extension("copy");
     command("cp", &["--sparse=always".as_ref(), cut.image.as_os_str(), copy.as_os_str()])?;

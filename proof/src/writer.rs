@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millpond::{Commit, ErrorKind, EventFilter, EventQuery, Front, MergeOp, Namespace, NewEvent, OpenOptions, Store, StreamName};
 use serde_json::json;
@@ -158,6 +158,23 @@ impl Writer {
         let _ = Command::new("kill").arg(format!("-{name}")).arg("--").arg(group).stderr(Stdio::null()).status();
     }
 
+    /// Stops it, and waits until each of its threads stands still. A signal alone only asks for that: until the thread
+    /// that gets it has run, the others go on, and acknowledge.
+    ///
+    /// # Errors
+    /// When one of them still runs after ten seconds.
+    pub fn stand_still(&self) -> Result<(), Failure> {
+        self.signal("STOP");
+        let begin = Instant::now();
+        while !group_stands_still(self.child.id()) {
+            if begin.elapsed() > Duration::from_secs(10) {
+                return Err("the writer does not stop".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Kills it and gives everything that it had acknowledged.
     pub fn kill(mut self) -> Acknowledged {
         self.signal("KILL");
@@ -175,6 +192,29 @@ impl Drop for Writer {
         self.signal("KILL");
         let _ = self.child.wait();
     }
+}
+
+/// Whether no thread of a process group runs or is inside of a call of the system.
+fn group_stands_still(group: u32) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let pids = processes.filter_map(|p| p.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_member = |pid: &u32| state_and_group(&format!("/proc/{pid}/stat")).is_some_and(|(_, found)| found == group);
+    pids.filter(is_member).all(|pid| {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+        threads.filter_map(std::result::Result::ok).all(|thread| {
+            let state = state_and_group(&thread.path().join("stat").display().to_string());
+            state.is_none_or(|(state, _)| matches!(state, 'T' | 't' | 'Z' | 'X'))
+        })
+    })
+}
+
+/// The state of a thread and the group of its process, by the system's line about it.
+fn state_and_group(stat: &str) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(stat).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(1)?.parse().ok()?))
 }
 
 fn lines(out: ChildStdout) -> Receiver<String> {
