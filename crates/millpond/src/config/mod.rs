@@ -236,7 +236,7 @@ mod tests {
                  &creds=/etc/millpond/nats.creds&monitor=n1.example.org,n2.example.org,n3.example.org&timeout=15s&retries=20",
                 "s3://acme-state/millpond?region=eu-central-1&cache=/var/cache/millpond&timeout=30s&retries=5&retry_first=50ms&retry_max=2s",
                 "minio://minio.example.org:9000/acme-state/millpond?region=us-east-1&tls=true&cache=/var/cache/millpond\
-                 &timeout=30s&breaker=5&breaker_pause=30s",
+                 &durable=power-loss&breaker=5&breaker_pause=30s",
                 "sqlite:./millpond.db",
             ]
         );
