@@ -8,10 +8,10 @@ use millpond_core::{Error, FieldValue, Json, Result};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::arrays::{Column, JsonText};
+use crate::arrays::{Column, JsonText, sparse};
+use crate::call::{Call, at_once};
 use crate::catalog::Schema;
 use crate::namespaces::NamespaceRow;
-use crate::session::Call;
 use crate::table::{Slot, Table, delete_found};
 
 const TOMBSTONES: &str = "INSERT INTO tombstones (ns, collection, key, revision, position, time, by) \
@@ -49,40 +49,34 @@ fn signed(n: u64) -> i64 {
 }
 
 /// The statements that apply everything, in their order.
+///
+/// Where nothing is removed and one collection is written, that is one statement; the last one always holds the
+/// receipts and the namespace's row, and whatever needs nothing that goes before.
 pub(crate) fn calls<'m>(row: &NamespaceRow, schema: &Schema, changes: &'m Mutations) -> Result<Vec<Call<'m>>> {
     if i64::try_from(changes.namespace.position.0).is_err() {
         return Err(Error::unavailable("the namespace has used up its positions").with_next("go on in a new namespace"));
     }
-    let mut calls = records(row.id, schema, &changes.records)?;
+    let Written { mut calls, mut last } = records(row.id, schema, &changes.records)?;
     let (handles, streams) = number(row.streams, &changes.streams);
-    if !changes.streams.is_empty() {
-        calls.push(stream_rows(row.id, &handles, &changes.streams));
-    }
-    // Trims come first: an event of this batch may carry the id of one that this batch trims.
-    for (change, handle) in changes.streams.iter().zip(&handles) {
-        let oldest_before = change.before.as_ref().map_or(1, |s| s.oldest);
-        if change.oldest > oldest_before {
-            calls.push(three(TRIM, row.id, *handle, signed(change.oldest)));
-        }
-    }
-    let kept = |e: &&EventMutation| changes.streams.get(e.stream).is_none_or(|s| e.event.sequence >= s.oldest);
     let handle = |e: &EventMutation| {
         handles.get(e.stream).copied().ok_or_else(|| Error::corrupt("an event names a stream that is not in the plan"))
     };
-    let stored: Vec<&EventMutation> = changes.events.iter().filter(kept).collect();
+    let trims = trims(row.id, &handles, changes, &handle)?;
+    if !changes.streams.is_empty() {
+        // A trim notes itself in the stream's row.
+        let rows = if trims.is_empty() { &mut last } else { &mut calls };
+        rows.push(stream_rows(row.id, &handles, &changes.streams));
+    }
+    // Trims come before events: one of this batch may carry the id of an event that this batch trims.
+    calls.extend(trims);
+    let stored: Vec<&EventMutation> = changes.events.iter().filter(|e| kept(changes, e)).collect();
     if !stored.is_empty() {
-        calls.push(events(row.id, &stored, &handle)?);
+        last.push(events(row.id, &stored, &handle)?);
     }
-    let mut gone: BTreeMap<i64, i64> = BTreeMap::new();
-    for event in changes.events.iter().filter(|e| !kept(e)) {
-        let last = gone.entry(handle(event)?).or_default();
-        *last = (*last).max(signed(event.event.position.0));
-    }
-    calls.extend(gone.into_iter().map(|(stream, last)| three(GONE, row.id, stream, last)));
     if !changes.receipts.is_empty() {
-        calls.push(receipts(row.id, &changes.receipts)?);
+        last.push(receipts(row.id, &changes.receipts)?);
     }
-    calls.push(
+    last.push(
         Call::often(HEAD)
             .with(Type::INT8, row.id)
             .with(Type::INT8, signed(changes.namespace.position.0))
@@ -90,6 +84,35 @@ pub(crate) fn calls<'m>(row: &NamespaceRow, schema: &Schema, changes: &'m Mutati
             .with(Type::INT8, streams)
             .with(Type::BOOL, changes.records.iter().any(|r| r.after.is_none())),
     );
+    calls.extend(at_once(last));
+    Ok(calls)
+}
+
+/// Whether the batch itself does not trim the event.
+fn kept(changes: &Mutations, event: &EventMutation) -> bool {
+    changes.streams.get(event.stream).is_none_or(|s| event.event.sequence >= s.oldest)
+}
+
+/// Events that go, and where those stood that are trimmed before they were stored.
+fn trims<'m>(
+    ns: i64,
+    handles: &[i64],
+    changes: &Mutations,
+    handle: &dyn Fn(&EventMutation) -> Result<i64>,
+) -> Result<Vec<Call<'m>>> {
+    let mut calls = Vec::new();
+    for (change, handle) in changes.streams.iter().zip(handles) {
+        let oldest_before = change.before.as_ref().map_or(1, |s| s.oldest);
+        if change.oldest > oldest_before {
+            calls.push(three(TRIM, ns, *handle, signed(change.oldest)));
+        }
+    }
+    let mut gone: BTreeMap<i64, i64> = BTreeMap::new();
+    for event in changes.events.iter().filter(|e| !kept(changes, e)) {
+        let last = gone.entry(handle(event)?).or_default();
+        *last = (*last).max(signed(event.event.position.0));
+    }
+    calls.extend(gone.into_iter().map(|(stream, last)| three(GONE, ns, stream, last)));
     Ok(calls)
 }
 
@@ -118,7 +141,13 @@ struct OfTable<'m> {
     deletes: Vec<(&'m RecordMutation, Option<i64>)>,
 }
 
-fn records<'m>(ns: i64, schema: &Schema, changes: &'m [RecordMutation]) -> Result<Vec<Call<'m>>> {
+/// The statements of a batch: some in their order, and some that need nothing but those.
+struct Written<'m> {
+    calls: Vec<Call<'m>>,
+    last: Vec<Call<'m>>,
+}
+
+fn records<'m>(ns: i64, schema: &Schema, changes: &'m [RecordMutation]) -> Result<Written<'m>> {
     let mut tables: BTreeMap<&str, (Arc<Table>, OfTable<'m>)> = BTreeMap::new();
     let (mut forgotten, mut buried) = (Vec::new(), Vec::new());
     for change in changes {
@@ -152,15 +181,16 @@ fn records<'m>(ns: i64, schema: &Schema, changes: &'m [RecordMutation]) -> Resul
             }
         }
     }
-    let mut calls = Vec::new();
+    let (mut calls, mut last) = (Vec::new(), Vec::new());
     for (table, of) in tables.into_values() {
         let removed: Vec<i64> = of.deletes.iter().filter_map(|(_, row)| *row).collect();
         if !of.deletes.is_empty() {
             calls.push(deletes(ns, &table, &of.deletes));
         }
-        if !of.puts.is_empty() || !removed.is_empty() {
-            calls.extend(put(ns, &table, &of.puts, removed)?);
-        }
+        calls.extend(set_values(ns, &table, &of.puts, removed));
+        // Only one table's, so that the last statement has few forms: each connection plans and keeps all it meets.
+        calls.append(&mut last);
+        last = rows(ns, &table, &of.puts)?;
     }
     if !forgotten.is_empty() {
         let keys = "unnest($2::text[], $3::text[]) k(collection, key)";
@@ -176,7 +206,7 @@ fn records<'m>(ns: i64, schema: &Schema, changes: &'m [RecordMutation]) -> Resul
                 .with(Type::TEXT_ARRAY, buried.iter().map(|c| c.by.as_deref()).collect::<Vec<_>>()),
         );
     }
-    Ok(calls)
+    Ok(Written { calls, last })
 }
 
 /// Adds the collections and the keys of records to a statement's values.
@@ -193,8 +223,27 @@ fn deletes<'m>(ns: i64, table: &Table, deletes: &[(&'m RecordMutation, Option<i6
     call.with(Type::TEXT_ARRAY, deletes.iter().map(|(c, _)| c.record.key.as_str()).collect::<Vec<_>>())
 }
 
-/// Writes rows of one table and the values of their sets. `removed` are rows that are gone, whose values go, too.
-pub(crate) fn put<'m>(ns: i64, table: &Table, puts: &[Put<'m>], removed: Vec<i64>) -> Result<Vec<Call<'m>>> {
+/// Writes rows of one table and the values of their sets.
+pub(crate) fn put<'m>(ns: i64, table: &Table, puts: &[Put<'m>]) -> Result<Vec<Call<'m>>> {
+    let mut calls = set_values(ns, table, puts, Vec::new());
+    calls.extend(rows(ns, table, puts)?);
+    Ok(calls)
+}
+
+/// Writes rows of one table: those that are new, and those that are there.
+fn rows<'m>(ns: i64, table: &Table, puts: &[Put<'m>]) -> Result<Vec<Call<'m>>> {
+    let (changed, new): (Vec<&Put<'m>>, Vec<&Put<'m>>) = puts.iter().partition(|p| p.replaces);
+    let mut calls = Vec::new();
+    for (text, puts) in [(&table.insert, new), (&table.change, changed)] {
+        if !puts.is_empty() {
+            calls.push(put_rows(ns, table, text, &puts)?);
+        }
+    }
+    Ok(calls)
+}
+
+/// Writes the values of sets. `removed` are rows that are gone, whose values go, too.
+fn set_values<'m>(ns: i64, table: &Table, puts: &[Put<'m>], removed: Vec<i64>) -> Vec<Call<'m>> {
     let mut calls = Vec::new();
     let mut stale = removed;
     stale.extend(puts.iter().filter(|p| p.replaces).map(|p| p.row));
@@ -214,14 +263,11 @@ pub(crate) fn put<'m>(ns: i64, table: &Table, puts: &[Put<'m>], removed: Vec<i64
             calls.push(insert.with(Type::INT8_ARRAY, rows).with(Type::TEXT_ARRAY, values));
         }
     }
-    if !puts.is_empty() {
-        calls.push(put_rows(ns, table, puts)?);
-    }
-    Ok(calls)
+    calls
 }
 
-fn put_rows<'m>(ns: i64, table: &Table, puts: &[Put<'m>]) -> Result<Call<'m>> {
-    let mut call = Call::often(table.put.clone()).with(Type::INT8, ns);
+fn put_rows<'m>(ns: i64, table: &Table, text: &str, puts: &[&Put<'m>]) -> Result<Call<'m>> {
+    let mut call = Call::often(text.to_owned()).with(Type::INT8, ns);
     if !table.is_declared() {
         call.bind(Type::TEXT_ARRAY, puts.iter().map(|p| p.collection).collect::<Vec<_>>());
     }
@@ -231,7 +277,7 @@ fn put_rows<'m>(ns: i64, table: &Table, puts: &[Put<'m>]) -> Result<Call<'m>> {
         .with(Type::INT8_ARRAY, puts.iter().map(|p| p.revision).collect::<Vec<_>>())
         .with(Type::INT8_ARRAY, puts.iter().map(|p| p.position).collect::<Vec<_>>())
         .with(Type::INT8_ARRAY, puts.iter().map(|p| p.time).collect::<Vec<_>>())
-        .with(Type::TEXT_ARRAY, puts.iter().map(|p| p.by).collect::<Vec<_>>())
+        .with(Type::TEXT_ARRAY, sparse(puts.iter().map(|p| p.by)))
         .with(Type::JSON_ARRAY, puts.iter().map(|p| JsonText(p.doc)).collect::<Vec<_>>());
     let Some(spec) = &table.spec else { return Ok(call) };
     for (at, (slot, field)) in table.slots.iter().zip(&spec.fields).enumerate() {
@@ -292,13 +338,13 @@ fn events<'m>(ns: i64, events: &[&'m EventMutation], handle: &dyn Fn(&EventMutat
         .with(Type::INT8_ARRAY, all().map(|e| signed(e.position.0)).collect::<Vec<_>>())
         .with(Type::INT8_ARRAY, events.iter().map(|e| handle(e)).collect::<Result<Vec<_>>>()?)
         .with(Type::INT8_ARRAY, all().map(|e| signed(e.sequence)).collect::<Vec<_>>())
-        .with(Type::TEXT_ARRAY, all().map(|e| e.id.as_deref()).collect::<Vec<_>>())
+        .with(Type::TEXT_ARRAY, sparse(all().map(|e| e.id.as_deref())))
         .with(Type::TEXT_ARRAY, all().map(|e| e.kind.as_str()).collect::<Vec<_>>())
         .with(Type::INT8_ARRAY, all().map(|e| e.time.as_micros()).collect::<Vec<_>>())
-        .with(Type::TEXT_ARRAY, all().map(|e| e.correlation.as_deref()).collect::<Vec<_>>())
-        .with(Type::TEXT_ARRAY, all().map(|e| e.agent.as_deref()).collect::<Vec<_>>())
-        .with(Type::TEXT_ARRAY, all().map(|e| e.source.as_deref()).collect::<Vec<_>>())
-        .with(Type::TEXT_ARRAY, events.iter().map(labels).collect::<Result<Vec<_>>>()?)
+        .with(Type::TEXT_ARRAY, sparse(all().map(|e| e.correlation.as_deref())))
+        .with(Type::TEXT_ARRAY, sparse(all().map(|e| e.agent.as_deref())))
+        .with(Type::TEXT_ARRAY, sparse(all().map(|e| e.source.as_deref())))
+        .with(Type::TEXT_ARRAY, sparse(events.iter().map(labels).collect::<Result<Vec<_>>>()?))
         .with(Type::JSON_ARRAY, all().map(|e| JsonText(e.data.as_str())).collect::<Vec<_>>()))
 }
 

@@ -5,7 +5,7 @@ use millpond_core::{FieldKind, FieldValue, Scalar, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::session::Call;
+use crate::call::Call;
 
 type Anyhow = Box<dyn std::error::Error + Sync + Send>;
 
@@ -59,6 +59,12 @@ pub(crate) fn array_type(kind: FieldKind) -> &'static str {
     }
 }
 
+/// A column's values, or none where no row has one: `unnest` of several arrays fills a short one up with NULL, at no cost.
+pub(crate) fn sparse<T>(values: impl IntoIterator<Item = Option<T>>) -> Vec<Option<T>> {
+    let values: Vec<Option<T>> = values.into_iter().collect();
+    if values.iter().all(Option::is_none) { Vec::new() } else { values }
+}
+
 /// The values of one column, a row each.
 pub(crate) enum Column<'a> {
     Text(Vec<Option<&'a str>>),
@@ -91,10 +97,10 @@ impl<'a> Column<'a> {
     /// Adds the column to a statement's values.
     pub(crate) fn bind(self, call: Call<'a>) -> Call<'a> {
         match self {
-            Self::Text(list) => call.with(Type::TEXT_ARRAY, list),
-            Self::Integer(list) => call.with(Type::INT8_ARRAY, list),
-            Self::Real(list) => call.with(Type::FLOAT8_ARRAY, list),
-            Self::Bool(list) => call.with(Type::BOOL_ARRAY, list),
+            Self::Text(list) => call.with(Type::TEXT_ARRAY, sparse(list)),
+            Self::Integer(list) => call.with(Type::INT8_ARRAY, sparse(list)),
+            Self::Real(list) => call.with(Type::FLOAT8_ARRAY, sparse(list)),
+            Self::Bool(list) => call.with(Type::BOOL_ARRAY, sparse(list)),
         }
     }
 }

@@ -8,11 +8,12 @@ use millpond_core::{Catalog, CollectionName, CollectionSpec, Error, FieldKind, N
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::call::Call;
 use crate::errors::{Failure, unreadable};
 use crate::fill::Filling;
 use crate::names::side_name;
 use crate::namespaces::NamespaceRow;
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::table::{Slot, Table};
 
 /// One namespace's declarations, tables and revision floors, at one version.

@@ -7,12 +7,13 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error as PgError, Row};
 
 use crate::arrays::{JsonColumn, scalar};
+use crate::call::Call;
 use crate::catalog::Schema;
 use crate::engine::Inner;
 use crate::errors::{Failure, unreadable};
 use crate::names::quote;
 use crate::namespaces::NamespaceRow;
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::table::{Slot, Table};
 
 /// Findings are cut here: a damaged store has one cause more often than ten thousand.

@@ -18,12 +18,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::apply;
+use crate::call::Call;
 use crate::catalog::Schema;
 use crate::engine::Inner;
 use crate::errors::Failure;
 use crate::load::{self, Reads};
 use crate::namespaces::{NamespaceRow, existing, lock_call};
-use crate::session::{Call, Session};
+use crate::session::{Begin, Session};
 
 /// What was sent with COMMIT and not answered yet.
 struct Sent {
@@ -158,7 +159,7 @@ async fn load<'t>(
     if let (Some(schema), Some(reads)) = (&known, &guess) {
         calls.extend(reads.calls(schema.ns));
     }
-    let mut answers = session.begin(&calls).await?;
+    let mut answers = session.begin_as(Begin::Batch, &calls).await?;
     let row = existing(answers.first().map_or(&[], Vec::as_slice), namespace)?;
     if let (Some(schema), Some(reads)) = (known, guess)
         && schema.is_of(&row)
@@ -184,8 +185,7 @@ async fn look(session: &mut Session, row: &NamespaceRow, sent: &Sent) -> Result<
     let answers = session.run(&[load::receipts_call(row.id, &ids)]).await?;
     let mut ours = 0;
     for found in answers.first().map_or(&[][..], Vec::as_slice) {
-        let at = found.try_get::<_, i64>(0).map_err(crate::errors::unreadable("commits"))?;
-        let Some((id, position, time)) = usize::try_from(at - 1).ok().and_then(|at| sent.receipts.get(at)) else { continue };
+        let Some((id, position, time)) = sent.receipts.get(load::place(found)?) else { continue };
         // Another process may have applied a commit of the same id: then it stands at another place.
         let receipt = load::receipt(found, *id)?.receipt;
         ours += usize::from(receipt.position == *position && receipt.time == *time);

@@ -1,15 +1,13 @@
 //! Connections: how one is made, and the pool that keeps them.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType};
 use millpond_core::{Error, Result};
-use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Config, Error as PgError};
+use tokio_postgres::{Client, Config, Error as PgError};
 
 use crate::errors::{Failure, failure};
 use crate::hosts::{Driven, Hosts};
@@ -17,6 +15,7 @@ use crate::server::Server;
 use crate::session::{LocalSettings, Session};
 use crate::settings::Settings;
 use crate::tls::Tls;
+use crate::wire::Wire;
 
 /// What was done so far.
 #[derive(Debug, Default)]
@@ -39,51 +38,47 @@ impl Counters {
         self.pipelines.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The server answered a commit without the standby it should have waited for.
+    pub(crate) fn went_alone(&self) {
+        self.alone.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Commits that the server answered without the standby it should have waited for.
     pub(crate) fn alone(&self) -> u64 {
         self.alone.load(Ordering::SeqCst)
     }
 }
 
-/// Drives a connection. Its error reaches whoever waits for an answer, and the pool sees that the connection is closed.
-///
-/// A server whose wait for a standby is cancelled answers COMMIT as if nothing had happened, after a warning: that is
-/// the one notice that matters. It comes before the answer, so it is counted before anybody hears of the commit.
-async fn drive(mut connection: Driven, counters: Arc<Counters>) {
-    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if let AsyncMessage::Notice(notice) = message
-            && notice.routine() == Some("SyncRepWaitForLSN")
-        {
-            counters.alone.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Makes connections, and counts them.
-struct Connector {
+/// Makes connections, counts them, and looks at those that are to be used again.
+pub(crate) struct Maker {
+    config: Config,
     tls: Tls,
     hosts: Arc<Hosts>,
     counters: Arc<Counters>,
 }
 
-type Connecting<'a> = Pin<Box<dyn Future<Output = std::result::Result<(Client, JoinHandle<()>), PgError>> + Send + 'a>>;
+impl Manager for Maker {
+    type Type = Wire;
+    type Error = PgError;
 
-impl Connect for Connector {
-    fn connect(&self, config: &Config) -> Connecting<'_> {
-        let config = config.clone();
-        Box::pin(async move {
-            let connected = self.hosts.connect(&config, &self.tls).await?;
-            self.counters.opened.fetch_add(1, Ordering::Relaxed);
-            let (client, connection) = connected;
-            let task = tokio::spawn(drive(connection, Arc::clone(&self.counters)));
-            Ok((client, task))
-        })
+    async fn create(&self) -> std::result::Result<Wire, PgError> {
+        // Boxed: every call carries the room for it, and few make a connection.
+        let connected = Box::pin(self.hosts.connect(&self.config, &self.tls)).await?;
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(Wire::new(connected, Arc::clone(&self.counters)))
+    }
+
+    async fn recycle(&self, wire: &mut Wire, _: &Metrics) -> RecycleResult<PgError> {
+        if wire.stands().await { Ok(()) } else { Err(RecycleError::message("the connection has ended")) }
     }
 }
 
+/// A connection out of the pool.
+pub(crate) type Taken = Object<Maker>;
+
 /// The connections of one engine.
 pub(crate) struct Connections {
-    pool: Pool,
+    pool: Pool<Maker>,
     settings: Settings,
     local: LocalSettings,
     hosts: Arc<Hosts>,
@@ -101,11 +96,16 @@ impl std::fmt::Debug for Connections {
 impl Connections {
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
         let (counters, hosts) = (Arc::new(Counters::default()), Arc::new(Hosts::default()));
-        let connector = Connector { tls: settings.tls.clone(), hosts: Arc::clone(&hosts), counters: Arc::clone(&counters) };
-        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(settings.config.clone(), connector, config);
-        let pool = Pool::builder(manager)
+        let maker = Maker {
+            config: settings.config.clone(),
+            tls: settings.tls.clone(),
+            hosts: Arc::clone(&hosts),
+            counters: Arc::clone(&counters),
+        };
+        let pool = Pool::builder(maker)
             .max_size(settings.pool)
+            // The connection used last is the one whose process is warm.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(settings.calls.timeout))
             .create_timeout(Some(settings.calls.timeout))
@@ -173,7 +173,7 @@ impl Connections {
         drop(self.pool.retain(|_, _| false));
     }
 
-    fn wrap(&self, object: Object) -> Session {
+    fn wrap(&self, object: Taken) -> Session {
         Session::new(object, self.local.clone(), Arc::clone(&self.counters))
     }
 
@@ -182,7 +182,7 @@ impl Connections {
     }
 }
 
-fn taking(error: PoolError) -> Failure {
+fn taking(error: PoolError<PgError>) -> Failure {
     match error {
         PoolError::Backend(error) => failure(error),
         PoolError::Closed => Failure::Final(Error::unavailable("the store was closed").with_next("open it again")),

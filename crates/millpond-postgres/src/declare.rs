@@ -18,6 +18,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::arrays::column_type;
+use crate::call::Call;
 use crate::catalog::{self, Columns, Schema, read_columns, slots};
 use crate::connect::Connections;
 use crate::engine::Inner;
@@ -27,7 +28,7 @@ use crate::names::{column_name, index_name, quote, side_index_name, side_name, t
 use crate::namespaces::{NamespaceRow, existing, lock_call};
 use crate::query::KEY_BEGINNING;
 use crate::schema::table_lock;
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::table::Table;
 
 /// Times a declaration is begun anew because another process gave it up.

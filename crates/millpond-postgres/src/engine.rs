@@ -12,6 +12,7 @@ use millpond_core::{
 };
 use tokio_postgres::Row;
 
+use crate::call::Call;
 use crate::catalog::{self, Schema, Schemas};
 use crate::connect::Connections;
 use crate::errors::Failure;
@@ -21,7 +22,7 @@ use crate::namespaces::{self, NamespaceRow, existing, find_call, found, lock_cal
 use crate::read::{Question, get_call, record};
 use crate::retry::Retry;
 use crate::server::Server;
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::settings::{Pooler, Settings};
 use crate::{check, commit, declare, feed, load, purge, schema, sent};
 

@@ -8,10 +8,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error as PgError, Row};
 
 use crate::arrays::JsonColumn;
+use crate::call::Call;
 use crate::errors::unreadable;
 use crate::query::{check_limit, prefix_end};
 use crate::read::Question;
-use crate::session::Call;
 
 const COLUMNS: &str = "e.position, e.sequence, e.id, e.type, e.time, e.correlation, e.agent, e.source, e.labels::text, e.data";
 /// A look-up for each row that is shown: a join could lead the planner away from the order of positions.

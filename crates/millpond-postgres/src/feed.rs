@@ -8,12 +8,12 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error as PgError, Row};
 
 use crate::arrays::JsonColumn;
+use crate::call::Call;
 use crate::catalog::Schema;
 use crate::errors::unreadable;
 use crate::events::{one_stream, rows_call, take};
 use crate::namespaces::NamespaceRow;
 use crate::query::{check_limit, prefix_end};
-use crate::session::Call;
 
 /// The statements of a page; [`page`] makes it of their answers.
 pub(crate) fn calls(schema: &Schema, request: &FeedRequest) -> Result<Vec<Call<'static>>> {

@@ -22,12 +22,13 @@ use tokio_postgres::{Error as PgError, Row};
 
 use crate::apply::{Put, put};
 use crate::arrays::JsonColumn;
+use crate::call::Call;
 use crate::catalog;
 use crate::engine::Inner;
 use crate::errors::{Failure, unreadable};
 use crate::names::quote;
 use crate::namespaces::{NamespaceRow, existing, lock_call};
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::table::{Slot, Table};
 
 /// Rows that are moved or filled in by one statement, and filled in by one transaction.
@@ -124,7 +125,7 @@ async fn chunk(session: &mut Session, ns: i64, table: &Table, from: &str, after:
     let rows = session.run(&[call]).await?.pop().unwrap_or_default();
     let olds = rows.iter().map(|r| old(r, &spec)).collect::<Result<Vec<_>>>()?;
     let puts: Vec<Put<'_>> = olds.iter().map(|old| as_put(&spec, old, !moves)).collect();
-    let calls = put(ns, table, &puts, Vec::new())?;
+    let calls = put(ns, table, &puts)?;
     if !calls.is_empty() {
         session.run(&calls).await?;
     }

@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_postgres::AsyncMessage;
 use tokio_postgres::types::Type;
 
+use crate::call::Call;
 use crate::engine::Inner;
 use crate::errors::{Failure, failure};
-use crate::session::Call;
 
 /// Pause after a notification, in which commits gather for the next.
 const GATHER: Duration = Duration::from_millis(10);

@@ -14,6 +14,7 @@
 
 mod apply;
 mod arrays;
+mod call;
 mod catalog;
 mod check;
 mod commit;
@@ -43,5 +44,6 @@ mod session;
 mod settings;
 mod table;
 mod tls;
+mod wire;
 
 pub use engine::{PostgresEngine, PostgresOptions, PostgresStats, migrate};

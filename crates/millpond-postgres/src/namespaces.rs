@@ -5,9 +5,10 @@ use millpond_core::{Error, Namespace, NamespaceInfo, NamespaceStatus, Position, 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::call::Call;
 use crate::catalog::Schema;
 use crate::errors::{Failure, unreadable};
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::table::Slot;
 
 /// A namespace as its row keeps it.

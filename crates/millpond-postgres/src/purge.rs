@@ -14,10 +14,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::call::Call;
 use crate::engine::{Inner, undecided};
 use crate::errors::{Failure, unreadable};
 use crate::namespaces::{NamespaceRow, existing, lock_call};
-use crate::session::{Call, Session};
+use crate::session::Session;
 
 /// Rows that are looked at in one transaction.
 const CHUNK: i64 = 2_000;

@@ -10,11 +10,11 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error as PgError, Row};
 
 use crate::arrays::{JsonColumn, bind_scalar, bind_scalars, scalar};
+use crate::call::Call;
 use crate::catalog::Schema;
 use crate::errors::unreadable;
 use crate::path::ranges;
 use crate::read::Question;
-use crate::session::Call;
 use crate::table::Table;
 
 /// Indexes of fields end with this much of the key: a whole key beside two texts would be more than an index takes.

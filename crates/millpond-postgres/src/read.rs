@@ -10,10 +10,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error as PgError, Row};
 
 use crate::arrays::JsonColumn;
+use crate::call::Call;
 use crate::catalog::Schema;
 use crate::errors::unreadable;
 use crate::query::prefix_end;
-use crate::session::Call;
 use crate::table::Table;
 use crate::{events, query};
 

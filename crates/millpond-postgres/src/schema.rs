@@ -3,10 +3,11 @@
 use millpond_core::{Error, ErrorKind, Result};
 use tokio_postgres::types::Type;
 
+use crate::call::Call;
 use crate::connect::Connections;
 use crate::errors::Failure;
 use crate::names::quote;
-use crate::session::{Call, Session};
+use crate::session::Session;
 
 /// The format this program writes.
 pub(crate) const FORMAT: i32 = MIGRATIONS.len() as i32;

@@ -2,8 +2,9 @@
 
 use millpond_core::{Durability, Error, ErrorKind, Examination, HealthCheck, Result};
 
+use crate::call::Call;
 use crate::errors::{Failure, unreadable};
-use crate::session::{Call, Session};
+use crate::session::Session;
 use crate::settings::Settings;
 
 /// The oldest server whose features the statements use.

@@ -1,74 +1,29 @@
 //! One connection in use: statements sent in one go, and the care that a connection in doubt is never used again.
 
-use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use deadpool_postgres::Object;
+use deadpool::managed::Object;
 use futures_util::TryStreamExt as _;
 use millpond_core::{Error, limits};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error as PgError, Row, RowStream};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error as PgError, Row, RowStream, Statement};
 
-use crate::connect::Counters;
+use crate::call::Call;
+use crate::connect::{Counters, Taken};
 use crate::errors::{Failure, beginning, failure};
 use crate::sent;
-
-pub(crate) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
-
-/// A statement and its values.
-pub(crate) struct Call<'a> {
-    text: Cow<'a, str>,
-    values: Vec<Param<'a>>,
-    types: Vec<Type>,
-    prepared: bool,
-    page: bool,
-}
-
-impl<'a> Call<'a> {
-    /// A statement that is sent often and in few forms: it is prepared once on each connection.
-    pub(crate) fn often(text: impl Into<Cow<'a, str>>) -> Self {
-        Self { text: text.into(), values: Vec::new(), types: Vec::new(), prepared: true, page: false }
-    }
-
-    /// A statement of many forms: planned for its values each time.
-    pub(crate) fn once(text: impl Into<Cow<'a, str>>) -> Self {
-        Self { text: text.into(), values: Vec::new(), types: Vec::new(), prepared: false, page: false }
-    }
-
-    /// Adds the next value.
-    pub(crate) fn with(mut self, kind: Type, value: impl ToSql + Sync + Send + 'a) -> Self {
-        self.bind(kind, value);
-        self
-    }
-
-    /// Adds the next value and returns its place in the text.
-    pub(crate) fn bind(&mut self, kind: Type, value: impl ToSql + Sync + Send + 'a) -> String {
-        self.values.push(Box::new(value));
-        self.types.push(kind);
-        format!("${}", self.values.len())
-    }
-
-    /// Keeps no more rows than a page may hold bytes, and one: that one tells that there are more.
-    pub(crate) fn page(mut self) -> Self {
-        self.page = true;
-        self
-    }
-
-    /// Sets the text of a statement whose values were bound first.
-    pub(crate) fn say(mut self, text: String) -> Self {
-        self.text = Cow::Owned(text);
-        self
-    }
-}
 
 /// How a transaction begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
     /// Each statement sees what was committed before it: the namespace's row is the lock.
     Write,
+    /// The same for a batch, whose statements are all written so that the plan made without values is the one wanted.
+    /// Left to itself the server plans them anew each time, because it takes few values for cheaper than unknown ones.
+    Batch,
     /// All statements see one snapshot.
     Read,
 }
@@ -77,6 +32,7 @@ impl Begin {
     fn text(self) -> &'static str {
         match self {
             Self::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            Self::Batch => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL plan_cache_mode = force_generic_plan",
             Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         }
     }
@@ -87,7 +43,7 @@ pub(crate) type LocalSettings = Option<Arc<str>>;
 
 /// A connection taken from the pool. Dropped while a transaction or an answer is open, it is closed, not given back.
 pub(crate) struct Session {
-    object: Option<Object>,
+    taken: Option<Taken>,
     local: LocalSettings,
     counters: Arc<Counters>,
     settled: bool,
@@ -104,8 +60,8 @@ type Rows = Vec<Row>;
 type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Session {
-    pub(crate) fn new(object: Object, local: LocalSettings, counters: Arc<Counters>) -> Self {
-        Self { object: Some(object), local, counters, settled: true }
+    pub(crate) fn new(taken: Taken, local: LocalSettings, counters: Arc<Counters>) -> Self {
+        Self { taken: Some(taken), local, counters, settled: true }
     }
 
     /// Whether statements may be prepared and kept.
@@ -148,8 +104,13 @@ impl Session {
 
     /// Begins a write transaction and sends its first statements with it: one round trip.
     pub(crate) async fn begin(&mut self, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
+        self.begin_as(Begin::Write, calls).await
+    }
+
+    /// Begins a transaction as said, and sends its first statements with it: one round trip.
+    pub(crate) async fn begin_as(&mut self, how: Begin, calls: &[Call<'_>]) -> Result<Vec<Rows>, Failure> {
         self.settled = false;
-        let mut steps = vec![Step::Simple(self.begin_text(Begin::Write))];
+        let mut steps = vec![Step::Simple(self.begin_text(how))];
         steps.extend(calls.iter().map(Step::Call));
         let mut results = self.send(&steps).await?.into_iter();
         // If BEGIN was refused, what the statements after it say is of no use.
@@ -213,13 +174,14 @@ impl Session {
     }
 
     /// Sends everything before it waits for anything.
-    async fn send(&self, steps: &[Step<'_, '_>]) -> Result<Vec<Result<Rows, PgError>>, Failure> {
-        let Some(client) = &self.object else { return Ok(Vec::new()) };
+    async fn send(&mut self, steps: &[Step<'_, '_>]) -> Result<Vec<Result<Rows, PgError>>, Failure> {
+        let prepares = self.prepares();
+        let Some(wire) = &mut self.taken else { return Ok(Vec::new()) };
         let mut statements = Vec::with_capacity(steps.len());
         for step in steps {
             statements.push(match step {
-                Step::Call(call) if call.prepared && self.prepares() => {
-                    Some(client.prepare_typed_cached(&call.text, &call.types).await.map_err(failure)?)
+                Step::Call(call) if call.prepared && prepares => {
+                    Some(wire.prepared(&call.text, &call.types).await.map_err(failure)?)
                 }
                 _ => None,
             });
@@ -228,23 +190,28 @@ impl Session {
         if steps.iter().any(|step| matches!(step, Step::Commit)) {
             sent::commit();
         }
-        let mut sent: Vec<Waiting<'_, Result<Rows, PgError>>> = Vec::with_capacity(steps.len());
-        for (step, statement) in steps.iter().zip(&statements) {
-            sent.push(match (step, statement) {
-                (Step::Simple(text), _) => Box::pin(async move { client.batch_execute(text).await.map(|()| Vec::new()) }),
-                (Step::Commit, _) => Box::pin(async move { client.batch_execute("COMMIT").await.map(|()| Vec::new()) }),
-                (Step::Call(call), Some(statement)) => Box::pin(async move {
-                    let values: Vec<&(dyn ToSql + Sync)> = call.values.iter().map(|v| &**v as _).collect();
-                    client.query(statement, &values).await
-                }),
-                (Step::Call(call), None) => Box::pin(async move {
-                    let values = call.values.iter().map(|v| &**v as &(dyn ToSql + Sync)).zip(call.types.iter().cloned());
-                    let rows = client.query_typed_raw(&call.text, values).await?;
-                    collect(rows, if call.page { limits::PAGE_BYTES } else { usize::MAX }).await
-                }),
-            });
-        }
-        Ok(in_order(sent).await)
+        Ok(wire
+            .drive(|client| {
+                in_order(steps.iter().zip(&statements).map(|(step, known)| asked(client, step, known.as_ref())).collect())
+            })
+            .await)
+    }
+}
+
+/// What one step asks of the server.
+fn asked<'a>(client: &'a Client, step: &'a Step<'_, '_>, known: Option<&'a Statement>) -> Waiting<'a, Result<Rows, PgError>> {
+    match (step, known) {
+        (Step::Simple(text), _) => Box::pin(async move { client.batch_execute(text).await.map(|()| Vec::new()) }),
+        (Step::Commit, _) => Box::pin(async move { client.batch_execute("COMMIT").await.map(|()| Vec::new()) }),
+        (Step::Call(call), Some(statement)) => Box::pin(async move {
+            let values: Vec<&(dyn ToSql + Sync)> = call.values.iter().map(|v| &**v as _).collect();
+            client.query(statement, &values).await
+        }),
+        (Step::Call(call), None) => Box::pin(async move {
+            let values = call.values.iter().map(|v| &**v as &(dyn ToSql + Sync)).zip(call.types.iter().cloned());
+            let rows = client.query_typed_raw(&call.text, values).await?;
+            collect(rows, if call.page { limits::PAGE_BYTES } else { usize::MAX }).await
+        }),
     }
 }
 
@@ -266,10 +233,10 @@ async fn collect(rows: RowStream, most: usize) -> Result<Rows, PgError> {
 impl Drop for Session {
     fn drop(&mut self) {
         if !self.settled
-            && let Some(object) = self.object.take()
+            && let Some(taken) = self.taken.take()
         {
             // Taken out of the pool and dropped: the connection closes, and the server rolls back what was open.
-            drop(Object::take(object));
+            drop(Object::take(taken));
         }
     }
 }

@@ -35,12 +35,14 @@ pub(crate) struct Table {
     pub(crate) name: String,
     /// A condition that picks this collection's rows of a namespace; `$1` is the namespace.
     pub(crate) scope: String,
-    /// By `$2` keys with `$3` whether the document is wanted: place, row, revision, time, by, document.
+    /// By `$2` keys with `$3` whether the document is wanted; with the columns of every read of a batch (`load.rs`).
     pub(crate) load: String,
     /// By `$2` key: revision, position, time, by, document.
     pub(crate) get: String,
-    /// Writes rows given as arrays, new ones and changed ones.
-    pub(crate) put: String,
+    /// Writes new rows given as arrays. Where each row might be there already, writing it would cost half as much again.
+    pub(crate) insert: String,
+    /// The same for rows that are there.
+    pub(crate) change: String,
     /// By `$2` keys.
     pub(crate) delete: String,
     pub(crate) sides: Vec<Side>,
@@ -85,7 +87,8 @@ impl Table {
         Self {
             load: LOAD_UNDECLARED.to_owned(),
             get: format!("SELECT revision, position, time, by, doc FROM records WHERE {scope} AND key = $2"),
-            put: PUT_UNDECLARED.to_owned(),
+            insert: INSERT_UNDECLARED.to_owned(),
+            change: format!("{INSERT_UNDECLARED} ON CONFLICT (ns, collection, key) {CHANGE}"),
             delete: delete_found(
                 "records",
                 "unnest($2::text[], $3::text[]) k(collection, key)",
@@ -113,19 +116,19 @@ impl Table {
             let _ = write!(places, ", ${}::{}", i + 9, array_type(kind));
             let _ = write!(sets, ", {column} = excluded.{column}");
         }
+        let insert = format!(
+            "INSERT INTO {name} (ns, key, \"row\", revision, position, time, by, doc{names}) SELECT $1, u.* \
+             FROM unnest($2::text[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::json[]{places}) u"
+        );
         Self {
             load: format!(
-                "SELECT k.at, r.\"row\", r.revision, r.time, r.by, CASE WHEN k.wanted THEN r.doc END \
+                "SELECT 0::int8, k.at, r.\"row\", r.revision, r.time, NULL::bool, r.by, CASE WHEN k.wanted THEN r.doc END, NULL::bytea \
                  FROM unnest($2::text[], $3::bool[]) WITH ORDINALITY k(key, wanted, at) CROSS JOIN LATERAL \
                  (SELECT t.\"row\", t.revision, t.time, t.by, t.doc FROM {name} t WHERE t.ns = $1 AND t.key = k.key OFFSET 0) r"
             ),
             get: format!("SELECT revision, position, time, by, doc FROM {name} WHERE ns = $1 AND key = $2"),
-            put: format!(
-                "INSERT INTO {name} (ns, key, \"row\", revision, position, time, by, doc{names}) SELECT $1, u.* \
-                 FROM unnest($2::text[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::json[]{places}) u \
-                 ON CONFLICT (ns, key) DO UPDATE SET revision = excluded.revision, position = excluded.position, \
-                 time = excluded.time, by = excluded.by, doc = excluded.doc{sets}"
-            ),
+            change: format!("{insert} ON CONFLICT (ns, key) {CHANGE}{sets}"),
+            insert,
             delete: delete_found(&name, "unnest($2::text[]) k(key)", "t.ns = $1 AND t.key = k.key"),
             sides: slots.iter().enumerate().filter_map(|(field, slot)| Side::of(field, slot)).collect(),
             collection: spec.name.clone(),
@@ -162,13 +165,14 @@ impl Table {
     }
 }
 
-/// By `$2` collections, `$3` keys, `$4` whether the document is wanted.
-const LOAD_UNDECLARED: &str = "SELECT k.at, r.\"row\", r.revision, r.time, r.by, CASE WHEN k.wanted THEN r.doc END \
+/// By `$2` collections, `$3` keys, `$4` whether the document is wanted; columns as in `load.rs`.
+const LOAD_UNDECLARED: &str = "SELECT 0::int8, k.at, r.\"row\", r.revision, r.time, NULL::bool, r.by, CASE WHEN k.wanted THEN r.doc END, NULL::bytea \
      FROM unnest($2::text[], $3::text[], $4::bool[]) WITH ORDINALITY k(collection, key, wanted, at) CROSS JOIN LATERAL \
      (SELECT t.\"row\", t.revision, t.time, t.by, t.doc FROM records t \
       WHERE t.ns = $1 AND t.collection = k.collection AND t.key = k.key OFFSET 0) r";
 
-const PUT_UNDECLARED: &str = "INSERT INTO records (ns, collection, key, \"row\", revision, position, time, by, doc) \
-     SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::text[], $9::json[]) u \
-     ON CONFLICT (ns, collection, key) DO UPDATE SET revision = excluded.revision, position = excluded.position, \
-     time = excluded.time, by = excluded.by, doc = excluded.doc";
+const INSERT_UNDECLARED: &str = "INSERT INTO records (ns, collection, key, \"row\", revision, position, time, by, doc) \
+     SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::text[], $9::json[]) u";
+
+const CHANGE: &str = "DO UPDATE SET revision = excluded.revision, position = excluded.position, time = excluded.time, \
+     by = excluded.by, doc = excluded.doc";
