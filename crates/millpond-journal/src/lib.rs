@@ -13,6 +13,7 @@
 pub mod drivers;
 mod engine;
 mod entry;
+mod hex;
 mod journal;
 
 pub use engine::{JournalEngine, JournalOptions, JournalStats};

@@ -6,6 +6,8 @@ pub mod file;
 pub mod nats;
 #[cfg(feature = "object")]
 pub mod object;
+#[cfg(any(feature = "nats", feature = "object", feature = "redis"))]
+mod pieces;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(any(feature = "file", feature = "object"))]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cache::boot_id;
+use crate::hex::hex;
 use crate::journal::PlaceInfo;
 
 /// Places whose location does not tell them apart: the server or the account is a setting that is not shown. Two of them
@@ -40,7 +41,7 @@ impl Remembered {
         let location = if place.kind == "file" { &absolute } else { &place.location };
         let place = (!NOT_NAMED.contains(&place.kind)).then(|| format!("{} {location}", place.kind));
         let digest = Sha256::digest(place.as_deref().unwrap_or_default());
-        let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&digest[..16]);
         Self { path: cache.join("registers").join(format!("{name}.json")), place }
     }
 

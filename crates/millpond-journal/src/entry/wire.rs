@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
+
 /// The version this program writes. An entry of a later one is refused.
 const VERSION: u32 = 1;
 /// Bytes of a digest that are kept: enough against accidents, which is what it is for.
@@ -63,13 +65,7 @@ struct Line<'a> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(2 * DIGEST_BYTES);
-    for byte in &Sha256::digest(bytes)[..DIGEST_BYTES] {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&Sha256::digest(bytes)[..DIGEST_BYTES])
 }
 
 /// Escapes a text as JSON, quotes included.

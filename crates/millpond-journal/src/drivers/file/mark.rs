@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt as _;
 
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
+
 /// Bytes of the mark's text, padded.
 const SIZE: usize = 128;
 
@@ -26,7 +28,7 @@ pub(super) struct Mark {
 }
 
 fn sum(text: &str) -> String {
-    Sha256::digest(text.as_bytes())[..4].iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes())[..4])
 }
 
 impl Mark {

@@ -63,7 +63,10 @@ pub(super) fn get(folder: &Path, file: &Path) -> Result<Option<u64>> {
         let Some((newest, digest)) = list(folder)?.pop() else { return Ok(None) };
         let place = path(folder, newest, &digest);
         match std::fs::copy(&place, file) {
-            Ok(_) => return whole::check(file, place.display(), &digest).map(|()| Some(newest)),
+            Ok(_) => {
+                let found = whole::digest(file).map_err(failed("read", file))?;
+                return whole::compare(&found, place.display(), &digest).map(|()| Some(newest));
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed("copy", file)(e)),
         }

@@ -5,8 +5,6 @@
 //!   PREFIX.snapshot.NAME.newest                                   the snapshot that counts
 //! ```
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +21,8 @@ use super::link::{Answer as _, HEADER_BYTES, NoAnswer, code, unavailable};
 use super::messages::{self, Found, Stored};
 use super::names::Names;
 use super::{Place, streams};
+use crate::drivers::pieces as parts;
+use crate::hex::hex;
 
 /// Bytes of a piece, where the server takes that much at once.
 const PIECE: usize = 256 << 10;
@@ -93,7 +93,7 @@ impl Snapshots {
 
     /// Sends the pieces of a file.
     async fn send(&self, upto: u64, file: &Path) -> Result<Newest> {
-        let source = File::open(file).map_err(local(file))?;
+        let mut source = parts::open(file).await?;
         let size = PIECE.min(self.place.link.max_payload() - HEADER_BYTES);
         let id = fresh_name();
         let mut made = Newest { upto, id, pieces: 0, bytes: 0, sha256: String::new(), first: 0 };
@@ -101,8 +101,8 @@ impl Snapshots {
         loop {
             let mut pieces = Vec::new();
             while (pieces.len() as u64) < AT_ONCE {
-                let mut piece = Vec::with_capacity(size);
-                (&source).take(size as u64).read_to_end(&mut piece).map_err(local(file))?;
+                let (rest, piece) = parts::next(source, size).await?;
+                source = rest;
                 if piece.is_empty() {
                     break;
                 }
@@ -208,7 +208,7 @@ impl Snapshots {
 
     /// False if a piece is missing: then there is another snapshot by now.
     async fn fetch(&self, newest: &Newest, file: &Path) -> Result<bool> {
-        let mut target = File::create(file).map_err(local(file))?;
+        let mut target = parts::create(file).await?;
         let mut digest = Sha256::new();
         let mut next = 0;
         while next < newest.pieces {
@@ -220,7 +220,7 @@ impl Snapshots {
             for piece in try_join_all(pieces).await? {
                 let Found::Message(piece) = piece else { return Ok(false) };
                 digest.update(&piece.bytes);
-                target.write_all(&piece.bytes).map_err(local(file))?;
+                target = parts::append(target, piece.bytes).await?;
             }
             next = upto;
         }
@@ -233,21 +233,8 @@ impl Snapshots {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Two processes may send snapshots at once. This name is for nothing else.
 fn fresh_name() -> String {
     use std::hash::{BuildHasher as _, RandomState};
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
-}
-
-fn local(path: &Path) -> impl Fn(std::io::Error) -> Error {
-    let path = path.display().to_string();
-    move |e| Error::unavailable(format!("cannot use the snapshot's file {path}")).with_source(e)
 }

@@ -85,7 +85,7 @@ impl ObjectStore for Faulty {
             return Err(object_store::Error::Generic { store: "fake", source: "it does not say".into() });
         }
         let found = self.inner.get_opts(location, options).await?;
-        if self.fault == Fault::CutsLongAnswers && found.range.end - found.range.start > super::snapshots::PIECE {
+        if self.fault == Fault::CutsLongAnswers && found.range.end - found.range.start > super::snapshots::PIECE as u64 {
             return Err(object_store::Error::Generic { store: "fake", source: "the answer broke off".into() });
         }
         Ok(found)

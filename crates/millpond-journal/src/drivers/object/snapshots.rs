@@ -3,8 +3,6 @@
 //! They are larger than one request may take time for, so they go and come in pieces, each a request that is tried again
 //! by itself. Files are touched on threads for that.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,10 +14,10 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::io::AsyncWriteExt as _;
 
 use super::errors::failed;
-use crate::drivers::whole;
+use crate::drivers::{pieces, whole};
 
 /// Bytes of a piece.
-pub(super) const PIECE: u64 = 8 << 20;
+pub(super) const PIECE: usize = 8 << 20;
 
 /// A snapshot in the store.
 struct Kept {
@@ -31,16 +29,6 @@ struct Kept {
 
 fn folder(journal: &Location) -> Location {
     journal.clone().join("snapshots")
-}
-
-fn local(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
-    let path = path.display().to_string();
-    move |e| Error::unavailable(format!("cannot use the snapshot's file {path}")).with_source(e)
-}
-
-async fn hop<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let went_away = |e| Err(Error::unavailable("the thread of a snapshot's file went away").with_source(e));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(went_away)
 }
 
 async fn list(store: &Arc<dyn ObjectStore>, journal: &Location) -> Result<Vec<Kept>> {
@@ -57,23 +45,14 @@ async fn list(store: &Arc<dyn ObjectStore>, journal: &Location) -> Result<Vec<Ke
 
 /// Sends a file as the snapshot up to an entry; the older ones go.
 pub(super) async fn put(store: &Arc<dyn ObjectStore>, journal: &Location, upto: u64, file: &Path) -> Result<()> {
-    let (path, problem) = (file.to_owned(), local(file));
-    let (digest, mut source) = hop(move || {
-        let digest = whole::digest(&path).map_err(&problem)?;
-        Ok((digest, File::open(&path).map_err(&problem)?))
-    })
-    .await?;
+    let path = file.to_owned();
+    let digest = pieces::off(move || whole::digest(&path)).await?;
+    let mut source = pieces::open(file).await?;
     let location = folder(journal).join(whole::name(upto, &digest));
     let sending = |e: std::io::Error| Error::unavailable(format!("cannot write {location}")).with_source(e);
-    let mut writer = BufWriter::with_capacity(Arc::clone(store), location.clone(), usize::try_from(PIECE).unwrap_or(usize::MAX));
+    let mut writer = BufWriter::with_capacity(Arc::clone(store), location.clone(), PIECE);
     loop {
-        let problem = local(file);
-        let (piece, rest) = hop(move || {
-            let mut piece = Vec::new();
-            std::io::Read::by_ref(&mut source).take(PIECE).read_to_end(&mut piece).map_err(problem)?;
-            Ok((piece, source))
-        })
-        .await?;
+        let (rest, piece) = pieces::next(source, PIECE).await?;
         if piece.is_empty() {
             break;
         }
@@ -97,7 +76,8 @@ pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: 
         let Some(newest) = list(store, journal).await?.pop() else { return Ok(None) };
         if fetch(store, &newest, file).await? {
             let (copy, place, digest) = (file.to_owned(), newest.location, newest.digest);
-            hop(move || whole::check(&copy, place, &digest)).await?;
+            let found = pieces::off(move || whole::digest(&copy)).await?;
+            whole::compare(&found, place, &digest)?;
             return Ok(Some(newest.upto));
         }
     }
@@ -105,17 +85,16 @@ pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: 
 
 /// Copies a snapshot piece by piece. False when it is gone.
 async fn fetch(store: &Arc<dyn ObjectStore>, kept: &Kept, file: &Path) -> Result<bool> {
-    let mut target = File::create(file).map_err(local(file))?;
+    let mut target = pieces::create(file).await?;
     let mut at = 0;
     while at < kept.size {
-        let end = kept.size.min(at + PIECE);
+        let end = kept.size.min(at + PIECE as u64);
         let piece = match store.get_range(&kept.location, at..end).await {
             Ok(piece) => piece,
             Err(object_store::Error::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(failed("read", &kept.location)(error)),
         };
-        let problem = local(file);
-        target = hop(move || target.write_all(&piece).map(|()| target).map_err(problem)).await?;
+        target = pieces::append(target, piece).await?;
         at = end;
     }
     Ok(true)
@@ -131,7 +110,7 @@ mod tests {
     async fn a_snapshot_of_any_size_comes_back_piece_by_piece_and_damage_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let (made, copy) = (folder.path().join("made"), folder.path().join("copy"));
-        let bytes: Vec<u8> = (0..2 * PIECE + 17).map(|n| (n * n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..2 * PIECE as u64 + 17).map(|n| (n * n % 251) as u8).collect();
         std::fs::write(&made, &bytes).unwrap();
         let faulty = Arc::new(Faulty { inner: InMemory::new(), fault: Fault::CutsLongAnswers });
         let (store, journal): (Arc<dyn ObjectStore>, _) = (Arc::clone(&faulty) as _, Location::from("j"));

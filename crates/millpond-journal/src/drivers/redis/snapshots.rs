@@ -6,8 +6,6 @@
 //!   BASE:snapshot:<upto>-<id>:<number>     a piece; expires by itself until the pointer names it
 //! ```
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use millpond_core::{Error, Result};
@@ -17,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::errors::unreadable;
 use super::link::{Link, Sending};
 use super::scripts;
+use crate::drivers::pieces;
+use crate::hex::hex;
 
 /// Bytes of a piece.
 const PIECE: usize = 4 << 20;
@@ -70,9 +70,9 @@ impl Snapshots {
     /// Keeps a file as the snapshot up to an entry; the older one goes.
     pub(super) async fn put(&self, upto: u64, file: &Path) -> Result<()> {
         let id = self.next_id().await?;
-        let (mut file, mut digest, mut pieces) = (open(file).await?, Sha256::new(), 0);
+        let (mut file, mut digest, mut pieces) = (pieces::open(file).await?, Sha256::new(), 0);
         loop {
-            let (back, piece) = next_piece(file).await?;
+            let (back, piece) = pieces::next(file, PIECE).await?;
             if piece.is_empty() {
                 break;
             }
@@ -83,7 +83,7 @@ impl Snapshots {
             self.link.call(command, Sending::Repeatable).await?;
             pieces += 1;
         }
-        let digest = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let digest = hex(&digest.finalize());
         self.point_to(&Pointer { upto, id, pieces, digest }).await
     }
 
@@ -164,17 +164,16 @@ impl Snapshots {
 
     /// Copies a snapshot. False when a piece of it is not there any more.
     async fn copy(&self, pointer: &Pointer, file: &Path) -> Result<bool> {
-        let mut target = create(file).await?;
+        let mut target = pieces::create(file).await?;
         let mut digest = Sha256::new();
         for number in 0..pointer.pieces {
             let mut command = redis::cmd("GET");
             command.arg(self.piece(pointer.upto, &pointer.id, number));
             let Value::BulkString(piece) = self.link.call(command, Sending::Read).await? else { return Ok(false) };
             digest.update(&piece);
-            target = append_piece(target, piece).await?;
+            target = pieces::append(target, piece).await?;
         }
-        let found: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        if found == pointer.digest {
+        if hex(&digest.finalize()) == pointer.digest {
             return Ok(true);
         }
         Err(Error::corrupt("the newest snapshot in Redis is not what was written")
@@ -195,35 +194,4 @@ impl Snapshots {
 
 fn pointer_key(base: &str) -> String {
     format!("{base}:snapshot")
-}
-
-/// Runs work on a file off the runtime's own threads.
-async fn off<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).and_then(|done| done);
-    done.map_err(|e| {
-        Error::unavailable("a snapshot's file failed").with_source(e).with_next("check the disk of the cache folder")
-    })
-}
-
-async fn open(path: &Path) -> Result<File> {
-    let path = path.to_owned();
-    off(move || File::open(path)).await
-}
-
-async fn create(path: &Path) -> Result<File> {
-    let path = path.to_owned();
-    off(move || File::create(path)).await
-}
-
-async fn next_piece(file: File) -> Result<(File, Vec<u8>)> {
-    off(move || {
-        let mut piece = Vec::with_capacity(PIECE);
-        (&file).take(PIECE as u64).read_to_end(&mut piece)?;
-        Ok((file, piece))
-    })
-    .await
-}
-
-async fn append_piece(mut file: File, piece: Vec<u8>) -> Result<File> {
-    off(move || file.write_all(&piece).map(|()| file)).await
 }
