@@ -29,7 +29,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     let Some(server) = PostgresServer::start()? else { return Ok(()) };
     let runtime = world::runtime()?;
     let bench = Bench { url: server.create("bench")?, runtime: &runtime, made: Cell::new(0) };
-    for (callers, item, goal) in [(1, "pg.append1", 0.6), (16, "pg.append1x16", 0.0), (64, "pg.append1x64", 0.75)] {
+    for (callers, item, goal) in [(1, "pg.append1", Some(0.6)), (16, "pg.append1x16", None), (64, "pg.append1x64", Some(0.75))] {
         if report.wants(item) {
             bench.loops(args, report, callers, item, goal)?;
         }
@@ -103,7 +103,7 @@ impl Bench<'_> {
         }))
     }
 
-    fn loops(&self, args: &crate::Args, report: &mut Report, callers: usize, item: &'static str, goal: f64) -> Done {
+    fn loops(&self, args: &crate::Args, report: &mut Report, callers: usize, item: &'static str, goal: Option<f64>) -> Done {
         report.heading(&format!("PostgreSQL, {callers} callers, one record and one event a commit ({item})"));
         let (mine, theirs) = (ours(&self.store()?.0), self.grouped()?);
         let counter = Arc::new(AtomicU64::new(1));
@@ -116,7 +116,11 @@ impl Bench<'_> {
         )?;
         figures.iter().for_each(|(name, f)| report.figure(name, *f, "commits/s"));
         let ours = figures[0].1;
-        report.ratio("millpond / by hand", ours.median / figures[1].1.median, goal);
+        let ratio = ours.median / figures[1].1.median;
+        match goal {
+            Some(goal) => report.ratio("millpond / by hand", ratio, goal),
+            None => report.shown("millpond / by hand", ratio),
+        }
         peers(report, item, ours);
         report.product(item, ours, "ops/s")
     }

@@ -315,6 +315,10 @@ impl Shared {
             let (commits, callers) = lane.take();
             let result = self.engine.commit(&lane.namespace, commits).await;
             self.answer(callers, result);
+            // As the writer thread does: callers just answered join the next batch, if there is room for them.
+            if lane.waiting() < BATCH_COMMITS {
+                tokio::task::yield_now().await;
+            }
             leadership.held = !lane.finish();
         }
     }
@@ -386,6 +390,11 @@ impl Lane {
             callers.push((answer, room));
         }
         (commits, callers)
+    }
+
+    /// Commits that wait.
+    fn waiting(&self) -> usize {
+        lock(&self.queue).waiting.len()
     }
 
     /// Ends the leadership if nothing waits.

@@ -4,6 +4,7 @@
 //! costs a commit of one step a fraction of that.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -57,46 +58,71 @@ impl<'a> Call<'a> {
 
 /// Reads that answer with the same columns, as one. All have the same first value, the namespace.
 pub(crate) fn together(reads: Vec<Call<'_>>) -> Option<Call<'_>> {
-    joined(reads, |texts| texts.join(" UNION ALL "))
-}
-
-/// Changes of different tables, as one. All have the same first value, the namespace.
-///
-/// They all see what was there before the first of them, and come in no order: none may need another's rows.
-pub(crate) fn at_once(changes: Vec<Call<'_>>) -> Option<Call<'_>> {
-    joined(changes, |texts| {
-        let Some((last, first)) = texts.split_last() else { return String::new() };
-        let first: Vec<String> = first.iter().enumerate().map(|(n, text)| format!("c{n} AS ({text})")).collect();
-        if first.is_empty() { last.clone() } else { format!("WITH {} {last}", first.join(", ")) }
+    joined(reads, |texts, out| {
+        for (n, text) in texts.iter().enumerate() {
+            if n > 0 {
+                out.push_str(" UNION ALL ");
+            }
+            text.put(out);
+        }
     })
 }
 
-fn joined<'a>(calls: Vec<Call<'a>>, write: impl Fn(&[String]) -> String) -> Option<Call<'a>> {
-    let mut texts = Vec::with_capacity(calls.len());
+/// Changes of different rows, as one. All have the same first value, the namespace.
+///
+/// They all see what was there before the first of them, and come in no order: none may need another's rows.
+pub(crate) fn at_once(changes: Vec<Call<'_>>) -> Option<Call<'_>> {
+    joined(changes, |texts, out| {
+        let Some((last, first)) = texts.split_last() else { return };
+        for (n, text) in first.iter().enumerate() {
+            out.push_str(if n == 0 { "WITH c" } else { ", c" });
+            out.push_str(&n.to_string());
+            out.push_str(" AS (");
+            text.put(out);
+            out.push(')');
+        }
+        if !first.is_empty() {
+            out.push(' ');
+        }
+        last.put(out);
+    })
+}
+
+/// A statement, and how many values come between its first one and its others.
+struct Text<'a> {
+    text: Cow<'a, str>,
+    before: usize,
+}
+
+impl Text<'_> {
+    /// Writes it with every place behind the first moved on. No name and no literal of ours holds a `$`.
+    fn put(&self, out: &mut String) {
+        let mut parts = self.text.split('$');
+        out.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, rest) = part.split_at(digits);
+            let number: usize = number.parse().unwrap_or_default();
+            let _ = write!(out, "${}", if number > 1 { number + self.before } else { number });
+            out.push_str(rest);
+        }
+    }
+}
+
+fn joined<'a>(calls: Vec<Call<'a>>, write: impl Fn(&[Text<'a>], &mut String)) -> Option<Call<'a>> {
+    let (mut texts, mut length) = (Vec::with_capacity(calls.len()), 0);
     let mut calls = calls.into_iter();
     let mut all = calls.next()?;
-    texts.push(all.text.to_string());
+    texts.push(Text { text: std::mem::take(&mut all.text), before: 0 });
     for call in calls {
-        texts.push(renumbered(&call.text, all.values.len() - 1));
+        texts.push(Text { text: call.text, before: all.values.len() - 1 });
         all.values.extend(call.values.into_iter().skip(1));
         all.types.extend(call.types.into_iter().skip(1));
     }
-    Some(all.say(write(&texts)))
-}
-
-/// The text with every place behind the first moved on. No name and no literal of ours holds a `$`.
-fn renumbered(text: &str, by: usize) -> String {
-    let mut parts = text.split('$');
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, rest) = part.split_at(digits);
-        let number: usize = number.parse().unwrap_or_default();
-        out.push('$');
-        out.push_str(&(if number > 1 { number + by } else { number }).to_string());
-        out.push_str(rest);
-    }
-    out
+    texts.iter().for_each(|text| length += text.text.len() + 64);
+    let mut text = String::with_capacity(length);
+    write(&texts, &mut text);
+    Some(all.say(text))
 }
 
 #[cfg(test)]
@@ -105,8 +131,13 @@ mod tests {
 
     #[test]
     fn places_move_and_the_namespace_stays() {
-        assert_eq!(renumbered("a = $1 AND b = $2::int8[] AND c = $12", 3), "a = $1 AND b = $5::int8[] AND c = $15");
-        assert_eq!(renumbered("nothing", 3), "nothing");
+        let moved = |text: &'static str| {
+            let mut out = String::new();
+            Text { text: text.into(), before: 3 }.put(&mut out);
+            out
+        };
+        assert_eq!(moved("a = $1 AND b = $2::int8[] AND c = $12"), "a = $1 AND b = $5::int8[] AND c = $15");
+        assert_eq!(moved("nothing"), "nothing");
         let call = |text: &'static str, values: usize| {
             (0..values).fold(Call::often(text).with(Type::INT8, 1_i64), |call, n| call.with(Type::INT8, n as i64))
         };

@@ -131,10 +131,10 @@ impl<'t> Part<'t> {
     }
 
     fn call(&self, ns: i64) -> Call<'t> {
-        let call = |text: &str| Call::often(text.to_owned()).with(Type::INT8, ns);
+        let call = |text: &'static str| Call::often(text).with(Type::INT8, ns);
         match self {
             Self::Records(table, ids) => {
-                let mut records = call(&table.load);
+                let mut records = Call::often(table.load.clone()).with(Type::INT8, ns);
                 if !table.is_declared() {
                     records.bind(Type::TEXT_ARRAY, ids.iter().map(|(id, _)| id.collection.as_str()).collect::<Vec<_>>());
                 }
