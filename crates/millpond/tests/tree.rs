@@ -1,7 +1,10 @@
 //! The readable tree of a store in files: what it shows, what is adopted of it, and that nothing a person wrote is lost.
 #![allow(clippy::unwrap_used)] // A test that meets an error has failed.
 
-use std::path::{Path, PathBuf};
+#[path = "support/files.rs"]
+mod files;
+
+use std::path::PathBuf;
 
 use millpond::{
     Adoption, Commit, Fate, Flow, FlowNode, Json, NewEvent, NewWorkflow, OpenOptions, Pond, Result, VersionRef, yaml,
@@ -55,20 +58,7 @@ impl Place {
 
     /// Every file but the tree's own, by path.
     fn files(&self) -> Vec<String> {
-        fn into(root: &Path, at: &Path, found: &mut Vec<String>) {
-            for entry in std::fs::read_dir(at).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() && !path.ends_with(".millpond") {
-                    into(root, &path, found);
-                } else if path.is_file() {
-                    found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-                }
-            }
-        }
-        let mut found = Vec::new();
-        into(&self.tree(), &self.tree(), &mut found);
-        found.sort();
-        found
+        files::of_tree(&self.tree())
     }
 }
 

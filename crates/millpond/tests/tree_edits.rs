@@ -1,6 +1,9 @@
 //! Whatever a person does to the files of a readable tree, and whenever: no byte that was written by hand is lost.
 #![allow(clippy::unwrap_used)] // A test that meets an error has failed.
 
+#[path = "support/files.rs"]
+mod files;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -79,23 +82,6 @@ struct World {
     n: usize,
 }
 
-fn files(root: &Path) -> Vec<String> {
-    fn into(root: &Path, at: &Path, found: &mut Vec<String>) {
-        for entry in std::fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with(".millpond") {
-                into(root, &path, found);
-            } else if path.is_file() {
-                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    let mut found = Vec::new();
-    into(root, root, &mut found);
-    found.sort();
-    found
-}
-
 fn tree(place: &Path) -> PathBuf {
     place.join("tree/default")
 }
@@ -130,7 +116,7 @@ impl World {
 
     /// The files that a person may pick; what is kept aside is not edited.
     fn pick(&self, n: usize) -> Option<String> {
-        let files: Vec<String> = files(&self.tree()).into_iter().filter(|f| !f.starts_with("conflicts/")).collect();
+        let files: Vec<String> = files::of_tree(&self.tree()).into_iter().filter(|f| !f.starts_with("conflicts/")).collect();
         files.get(n % files.len().max(1)).cloned()
     }
 
@@ -202,7 +188,7 @@ impl World {
     async fn settle(&mut self) {
         self.owed.extend(std::mem::take(&mut self.fresh).into_values());
         let root = self.tree();
-        let there: Vec<String> = files(&root).iter().map(|f| std::fs::read_to_string(root.join(f)).unwrap()).collect();
+        let there: Vec<String> = files::of_tree(&root).iter().map(|f| std::fs::read_to_string(root.join(f)).unwrap()).collect();
         let stored = self.stored().await;
         for text in &self.owed {
             let verbatim = there.iter().any(|file| file == text || without_version(file) == without_version(text));
@@ -335,7 +321,7 @@ async fn a_save_at_any_moment_is_found() {
     enough.store(true, Ordering::SeqCst);
     let (saves, overwritten) = saver.join().unwrap();
     world.pond.tree().unwrap().adopt(false).await.unwrap();
-    let mut there: String = files(&root).iter().map(|f| std::fs::read_to_string(root.join(f)).unwrap()).collect();
+    let mut there: String = files::of_tree(&root).iter().map(|f| std::fs::read_to_string(root.join(f)).unwrap()).collect();
     there.extend(world.stored().await.iter().map(Value::to_string));
     let lost: Vec<usize> = (1..=saves).filter(|n| !overwritten.contains(n) && !there.contains(&format!("saved-{n}-"))).collect();
     assert_eq!(lost, Vec::<usize>::new());
