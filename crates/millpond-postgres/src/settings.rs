@@ -205,6 +205,9 @@ impl Settings {
             // Every question of ours is about one namespace of tables that hold many: a plan that was made while a
             // table was empty must not read all of it for ever after.
             ("enable_seqscan", "off".to_owned()),
+            // Left to itself the server plans a batch's statements anew each time: it takes few values for cheaper than
+            // unknown ones, and forgets what planning costs.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
             // A plan that cannot avoid it would otherwise look so expensive that it is compiled first.
             ("jit", "off".to_owned()),
         ]

@@ -124,7 +124,8 @@ impl World {
     fn by_hand(&mut self, path: &str, text: Option<String>) {
         let file = self.tree().join(path);
         if let Ok(before) = std::fs::read_to_string(&file) {
-            self.owed.retain(|owed| *owed != before);
+            // Also where the store has set the version in it, when it adopted the text.
+            self.owed.retain(|owed| without_version(owed) != without_version(&before));
         }
         self.fresh.remove(path);
         match text {

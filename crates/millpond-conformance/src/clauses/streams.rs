@@ -58,8 +58,15 @@ async fn racing_appends(ground: Arc<Ground>) -> Verdict {
         for n in 0..15 {
             let mark = i * 100 + n;
             let lost = append("log", mark)?.expect_revision("notes", "missing", 1)?;
-            conflict(store.try_commit(lost).await?, "an append beside a failing expectation")?;
-            told.push((store.commit(append("log", mark)?).await?.sequences[0].first, mark as u64));
+            let kept = append("log", mark)?;
+            // Also at once, so that one batch may hold the one that is refused and the one that is not.
+            let (lost, kept) = if n % 2 == 0 {
+                (store.try_commit(lost).await, store.commit(kept).await)
+            } else {
+                tokio::join!(store.try_commit(lost), store.commit(kept))
+            };
+            conflict(lost?, "an append beside a failing expectation")?;
+            told.push((kept?.sequences[0].first, mark as u64));
         }
         Ok(told)
     })

@@ -19,6 +19,9 @@ use crate::drivers::{pieces, whole};
 /// Bytes of a piece.
 pub(super) const PIECE: usize = 8 << 20;
 
+/// Snapshots that may be removed under a reader before it gives up.
+const TRIES: usize = 16;
+
 /// A snapshot in the store.
 struct Kept {
     upto: u64,
@@ -72,7 +75,7 @@ pub(super) async fn put(store: &Arc<dyn ObjectStore>, journal: &Location, upto: 
 /// Writes the newest snapshot into a file.
 pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: &Path) -> Result<Option<u64>> {
     // One that is removed while it is being read has a newer one.
-    loop {
+    for _ in 0..TRIES {
         let Some(newest) = list(store, journal).await?.pop() else { return Ok(None) };
         if fetch(store, &newest, file).await? {
             let (copy, place, digest) = (file.to_owned(), newest.location, newest.digest);
@@ -81,6 +84,8 @@ pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: 
             return Ok(Some(newest.upto));
         }
     }
+    Err(Error::unavailable(format!("{TRIES} snapshots in {} were removed while they were read", folder(journal)))
+        .with_next("open the store again; if that goes on, look for a process that makes snapshots without end"))
 }
 
 /// Copies a snapshot piece by piece. False when it is gone.
