@@ -310,15 +310,18 @@ impl Shared {
     }
 
     async fn lead_remote(&self, mut leadership: Leadership) {
+        let mut led = false;
         while leadership.held {
             let lane = &leadership.lane;
+            // As the writer thread does: callers just answered join the next batch, if there is room for them. Never with
+            // an empty queue: a runtime that is not driven any more would keep the lane from everybody else.
+            if led && lane.waiting() < BATCH_COMMITS {
+                tokio::task::yield_now().await;
+            }
+            led = true;
             let (commits, callers) = lane.take();
             let result = self.engine.commit(&lane.namespace, commits).await;
             self.answer(callers, result);
-            // As the writer thread does: callers just answered join the next batch, if there is room for them.
-            if lane.waiting() < BATCH_COMMITS {
-                tokio::task::yield_now().await;
-            }
             leadership.held = !lane.finish();
         }
     }

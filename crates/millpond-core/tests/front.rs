@@ -208,3 +208,18 @@ async fn a_leader_that_goes_away_with_its_runtime_leaves_nobody_waiting() {
     assert_eq!(answered(&front, commit("next"), false).await, Ok(()));
     assert!(!gate.seen().concat().contains(&waiting.id()), "what was answered as not applied reached the engine");
 }
+
+/// Blocking callers have runtimes that run only while they wait.
+#[test]
+fn a_runtime_that_stands_still_keeps_no_lane() {
+    let gate = Arc::new(Gate::open_with(Answers::Commit));
+    let front = front(&gate, 100, 1 << 20);
+    let runtimes: Vec<_> = (0..2).map(|_| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()).collect();
+    for n in 0..6 {
+        let prepared = commit(&n.to_string());
+        let answer = runtimes[n % 2].block_on(async {
+            tokio::time::timeout(Duration::from_secs(10), answered(&front, prepared, false)).await.expect("nobody led the lane")
+        });
+        assert_eq!(answer, Ok(()));
+    }
+}

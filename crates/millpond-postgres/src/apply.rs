@@ -1,4 +1,4 @@
-//! A plan's mutations as statements: one for each kind of change and table, whatever their number. No rule lives here.
+//! A plan's mutations as statements: one for all that is new, and one for each kind of what else there is. No rule lives here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn signed(n: u64) -> i64 {
 
 /// The statements that apply everything, in their order.
 ///
-/// Where nothing is removed and one collection is written, that is one statement; the last one always holds the
+/// Where nothing is removed, no set is kept and one collection is written, that is one statement; the last one always holds the
 /// receipts and the namespace's row, and whatever needs nothing that goes before.
 pub(crate) fn calls<'m>(row: &NamespaceRow, schema: &Schema, changes: &'m Mutations) -> Result<Vec<Call<'m>>> {
     if i64::try_from(changes.namespace.position.0).is_err() {

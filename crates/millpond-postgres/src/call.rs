@@ -25,7 +25,7 @@ impl<'a> Call<'a> {
         Self { text: text.into(), values: Vec::new(), types: Vec::new(), prepared: true, page: false }
     }
 
-    /// A statement of many forms: planned for its values each time.
+    /// A statement of many forms: not kept, and planned for its values in a transaction that is no batch.
     pub(crate) fn once(text: impl Into<Cow<'a, str>>) -> Self {
         Self { text: text.into(), values: Vec::new(), types: Vec::new(), prepared: false, page: false }
     }

@@ -1,4 +1,4 @@
-//! Loads what a batch touches, under the namespace's lock: one statement for each kind of thing, whatever their number.
+//! Loads what a batch touches, under the namespace's lock: one statement, and one for each further collection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

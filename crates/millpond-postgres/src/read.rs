@@ -56,7 +56,8 @@ impl Question {
 
 /// The statement that reads a record by key.
 pub(crate) fn get_call(ns: i64, table: &Table, key: &Key) -> Call<'static> {
-    Call::often(table.get.clone()).with(Type::INT8, ns).with(Type::TEXT, key.as_str().to_owned())
+    let call = Call::often(table.get.clone()).with(Type::INT8, ns).with(Type::TEXT, key.as_str().to_owned());
+    if table.is_declared() { call } else { call.with(Type::TEXT, table.collection.as_str().to_owned()) }
 }
 
 fn get(schema: &Schema, id: &RecordId) -> Question {

@@ -37,7 +37,7 @@ pub(crate) struct Table {
     pub(crate) scope: String,
     /// By `$2` keys with `$3` whether the document is wanted; with the columns of every read of a batch (`load.rs`).
     pub(crate) load: String,
-    /// By `$2` key: revision, position, time, by, document.
+    /// By `$2` key, and `$3` collection where it is undeclared: revision, position, time, by, document.
     pub(crate) get: String,
     /// Writes new rows given as arrays. Where each row might be there already, writing it would cost half as much again.
     pub(crate) insert: String,
@@ -86,7 +86,8 @@ impl Table {
         let scope = format!("ns = $1 AND collection = '{collection}'");
         Self {
             load: LOAD_UNDECLARED.to_owned(),
-            get: format!("SELECT revision, position, time, by, doc FROM records WHERE {scope} AND key = $2"),
+            get: "SELECT revision, position, time, by, doc FROM records WHERE ns = $1 AND key = $2 AND collection = $3"
+                .to_owned(),
             insert: INSERT_UNDECLARED.to_owned(),
             change: format!("{INSERT_UNDECLARED} ON CONFLICT (ns, collection, key) {CHANGE}"),
             delete: delete_found(

@@ -146,7 +146,8 @@ impl Gate {
     fn rest(&self) -> bool {
         let quiet = self.state.compare_exchange(INSIDE, AWAY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !quiet {
-            self.state.store(INSIDE, Ordering::SeqCst);
+            // Exchanged, not only stored: the next turn sees all that was done before any call.
+            self.state.swap(INSIDE, Ordering::SeqCst);
         }
         quiet
     }

@@ -249,3 +249,25 @@ fn a_restart_is_only_a_pause_for_those_who_wait() {
         let _ = holder.wait();
     });
 }
+
+/// Nobody drives a connection that nobody uses: whoever takes it notices that it has ended, and takes another.
+#[test]
+fn idle_connections_that_ended_are_not_given_out() {
+    let Some(server) = server() else { return };
+    let url = server.create("idle").unwrap();
+    run(async {
+        let engine = open(&(url + "?pool=4&retries=0")).await;
+        let store = store(&engine).await;
+        store.commit(step(new_id(&engine), "warm")).await.unwrap();
+        let opened = engine.stats().connections;
+        let end =
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'idle' AND pid <> pg_backend_pid()";
+        server.psql("idle", end).unwrap();
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND pid <> pg_backend_pid()";
+        wait_until("the sessions have ended", || server.psql("idle", left).is_ok_and(|n| n.trim() == "0")).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        // Without a second attempt.
+        store.commit(step(new_id(&engine), "after")).await.unwrap();
+        assert!(engine.stats().connections > opened);
+    });
+}

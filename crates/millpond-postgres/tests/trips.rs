@@ -11,7 +11,7 @@ use millpond_core::{
 };
 use millpond_postgres::PostgresEngine;
 use millpond_testservers::{PostgresServer, Proxy, wait_until};
-use support::{asked, new_id, open, prepared, quiet, run, server, step, store, through};
+use support::{asked, fresh_step, new_id, open, prepared, quiet, run, server, step, store, through};
 
 /// A batch is two round trips whatever its size, a read call is one, and none of them opens a connection.
 #[test]
@@ -171,6 +171,16 @@ fn generic_plans_of_empty_and_small_tables_use_indexes() {
             let gone = Commit::new().delete("jobs", "j").unwrap().delete("totals", "first").unwrap();
             store.commit(gone.trim("first", 2).unwrap()).await.unwrap();
         }
+        // A step of one record and one event that are not new: what the server was asked for it, in its own log.
+        let began_step = server.log().len();
+        store.commit(fresh_step("first")).await.unwrap();
+        store.commit(fresh_step("first")).await.unwrap();
+        let log = server.log()[began_step..].to_owned();
+        let begins: Vec<usize> = log.match_indices("statement: BEGIN").map(|(at, _)| at).collect();
+        let is_asked = |line: &&str| line.contains("statement: ") || line.contains("execute ");
+        let asked: Vec<&str> = log[begins[begins.len() - 1]..].lines().filter(is_asked).collect();
+        let asked: Vec<&&str> = asked.iter().filter(|line| !line.contains("pg_notify")).collect();
+        assert_eq!(asked.len(), 5, "BEGIN, lock, read, write, COMMIT: {asked:#?}");
         let statements = prepared_statements(&server.log()[began..]);
         for part in [
             "FOR UPDATE",

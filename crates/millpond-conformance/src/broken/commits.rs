@@ -127,7 +127,11 @@ impl Steps for StreamGap {
         for (prepared, outcome) in batch.iter().zip(&plan.outcomes) {
             if let Ok(Outcome::Conflict(_)) = outcome {
                 for append in &prepared.commit().appends {
-                    if let Some(stream) = data.streams.get_mut(&append.stream) {
+                    // Where the batch changes the stream as well, its change is what stays.
+                    let changed = plan.mutations.streams.iter_mut().find(|change| change.stream == append.stream);
+                    if let Some(change) = changed {
+                        change.head += 1;
+                    } else if let Some(stream) = data.streams.get_mut(&append.stream) {
                         stream.head += 1;
                     }
                 }
