@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use millpond_conformance::faults::{Fault, Faults, FaultyPlace, Retry};
 use millpond_conformance::{Place, ReferencePlace, Report, Suite};
+use millpond_core::{Namespace, NamespaceStatus, Timestamp};
 
 async fn report(seed: u64, retry: Retry, suite: Suite) -> Report {
     suite.under(Faults::seeded(seed), retry).run(Arc::new(ReferencePlace::new())).await
@@ -42,8 +43,15 @@ async fn every_call_meets_every_fault_that_it_can_meet() {
     let place = Arc::new(FaultyPlace::new(Arc::new(ReferencePlace::new()), faults.clone(), Retry::UnderTheSameId));
     // What the clauses find is not of interest here.
     let _ = Suite::of_engine().run(Arc::clone(&place) as Arc<dyn Place>).await;
+    // Few clauses make these calls, and how many depends on what the faults leave of them.
+    let engine = place.open().await.unwrap();
+    let namespace = Namespace::new("status").unwrap();
+    engine.create_namespace(&namespace).await.unwrap();
     for _ in 0..50 {
-        place.open().await.unwrap().namespaces().await.unwrap();
+        engine.namespaces().await.unwrap();
+        engine.set_status(&namespace, NamespaceStatus::Open).await.unwrap();
+        engine.purge(&namespace, Timestamp::from_micros(0)).await.unwrap();
+        engine.check(&namespace).await.unwrap();
     }
     let met = faults.met();
     let calls: BTreeSet<&str> = met.keys().map(|(call, _)| *call).collect();

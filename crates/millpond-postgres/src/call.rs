@@ -110,7 +110,7 @@ impl Text<'_> {
 }
 
 fn joined<'a>(calls: Vec<Call<'a>>, write: impl Fn(&[Text<'a>], &mut String)) -> Option<Call<'a>> {
-    let (mut texts, mut length) = (Vec::with_capacity(calls.len()), 0);
+    let mut texts = Vec::with_capacity(calls.len());
     let mut calls = calls.into_iter();
     let mut all = calls.next()?;
     texts.push(Text { text: std::mem::take(&mut all.text), before: 0 });
@@ -119,8 +119,7 @@ fn joined<'a>(calls: Vec<Call<'a>>, write: impl Fn(&[Text<'a>], &mut String)) ->
         all.values.extend(call.values.into_iter().skip(1));
         all.types.extend(call.types.into_iter().skip(1));
     }
-    texts.iter().for_each(|text| length += text.text.len() + 64);
-    let mut text = String::with_capacity(length);
+    let mut text = String::with_capacity(texts.iter().map(|text| text.text.len() + 64).sum());
     write(&texts, &mut text);
     Some(all.say(text))
 }

@@ -85,7 +85,8 @@ impl Session {
 
     /// Answers one statement by itself.
     pub(crate) async fn one(&mut self, call: &Call<'_>) -> Result<Rows, Failure> {
-        if !self.prepares() {
+        // What is not prepared is planned for its values, which takes a transaction that says so.
+        if !self.prepares() || !call.prepared {
             return Ok(self.read(std::slice::from_ref(call)).await?.pop().unwrap_or_default());
         }
         self.settled = false;

@@ -10,6 +10,7 @@
 
 mod backend;
 mod nats;
+mod port;
 mod postgres;
 mod process;
 mod proxy;
@@ -18,8 +19,9 @@ mod seaweedfs;
 
 pub use backend::{Backend, RunningBackend};
 pub use nats::{NatsCluster, NatsRelease, NatsServer, NatsSync};
+pub use port::free_port;
 pub use postgres::PostgresServer;
-pub use process::{Folder, Process, find_program, free_port, missing, wait_until};
+pub use process::{Folder, Process, find_program, missing, wait_until};
 pub use proxy::{Fault, Proxy};
 pub use redis::{RedisCluster, RedisFsync, RedisServer};
 pub use seaweedfs::{S3_ACCESS_KEY, S3_SECRET_KEY, SeaweedServer};

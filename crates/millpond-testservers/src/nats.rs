@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Folder, Process, find_program, free_port, missing, wait_until, wheel_programs};
+use crate::port::free_port;
+use crate::process::{Folder, Process, find_program, missing, wait_until, wheel_programs};
 
 /// Which program to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Folder, Process, find_program, free_port, missing, wait_until};
+use crate::port::free_port;
+use crate::process::{Folder, Process, find_program, missing, wait_until};
 
 /// The user that runs the server where tests run as root, which PostgreSQL refuses.
 const USER: &str = "postgres";

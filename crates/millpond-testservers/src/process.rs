@@ -1,32 +1,12 @@
-//! What every server needs: a folder, a free port, a process that ends with the test, and the words for a missing program.
+//! What every server needs: a folder, a process that ends with the test, and the words for a missing program.
 
-use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind, Result, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to start or to go.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Ports given out in this process: a server that was just told its port may not listen yet.
-static GIVEN_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-
-/// A port of the local address that nothing listens on at the moment, and that was not given out before.
-///
-/// # Errors
-/// What the operating system fails with; none is left.
-pub fn free_port() -> Result<u16> {
-    for _ in 0..1_000 {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        if GIVEN_OUT.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
-            return Ok(port);
-        }
-    }
-    Err(Error::other("no free port was found"))
-}
 
 /// The file of a program: in one of the folders given, or on the path.
 pub fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {

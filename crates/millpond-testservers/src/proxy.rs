@@ -139,7 +139,7 @@ fn serve(client: &TcpStream, port: u16, shared: &Shared) -> Result<()> {
                 return Ok(());
             }
             (&server).write_all(&request)?;
-            let answer = until_silent(&server, true)?;
+            let answer = answer(client, &server)?;
             if shared.has(Fault::LoseAnswer(flight)) {
                 return Ok(());
             }
@@ -166,19 +166,31 @@ enum Heard {
 /// Waits for whoever speaks first. `None` when one of them has gone.
 fn hear(client: &TcpStream, server: &TcpStream) -> Result<Option<Heard>> {
     loop {
-        let said = until_silent(client, false)?;
+        let said = until_silent(client)?;
         if !said.is_empty() {
             return Ok(Some(Heard::Client(said)));
         }
         if gone(client) || gone(server) {
             return Ok(None);
         }
-        let said = until_silent(server, false)?;
+        let said = until_silent(server)?;
         if !said.is_empty() {
             let mut to = client;
             to.write_all(&said)?;
             return Ok(Some(Heard::Server));
         }
+    }
+}
+
+/// What the server answers to a flight. The client may go on while it waits: on a busy machine a flight comes in two
+/// parts, and some messages have no answer. What it says then belongs to the same flight. Empty when one has gone.
+fn answer(client: &TcpStream, mut server: &TcpStream) -> Result<Vec<u8>> {
+    loop {
+        let said = until_silent(server)?;
+        if !said.is_empty() || gone(server) || gone(client) {
+            return Ok(said);
+        }
+        server.write_all(&until_silent(client)?)?;
     }
 }
 
@@ -195,10 +207,10 @@ fn until_gone(mut client: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Everything that comes until there is silence. With `wait`, the first byte is waited for as long as it takes.
-fn until_silent(stream: &TcpStream, wait: bool) -> Result<Vec<u8>> {
+/// Everything that comes until there is silence; nothing when nothing is on its way.
+fn until_silent(stream: &TcpStream) -> Result<Vec<u8>> {
     let (mut said, mut part, mut from) = (Vec::new(), [0; 65_536], stream);
-    stream.set_read_timeout(if wait { None } else { Some(Duration::from_millis(1)) })?;
+    stream.set_read_timeout(Some(Duration::from_millis(1)))?;
     loop {
         match from.read(&mut part) {
             Ok(0) => return Ok(said),
@@ -211,5 +223,54 @@ fn until_silent(stream: &TcpStream, wait: bool) -> Result<Vec<u8>> {
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers once it has heard four bytes.
+    fn echo_fours() -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut word = [0; 4];
+                while stream.read_exact(&mut word).is_ok() && stream.write_all(&word).is_ok() {}
+            }
+        });
+        port
+    }
+
+    fn client(proxy: &Proxy) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    #[test]
+    fn a_request_in_two_parts_is_one_flight() {
+        let proxy = Proxy::start(echo_fours()).unwrap();
+        let mut stream = client(&proxy);
+        stream.write_all(b"ab").unwrap();
+        std::thread::sleep(SILENCE * 4);
+        stream.write_all(b"cd").unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!((&answer, proxy.flights()), (b"abcd", 1));
+    }
+
+    #[test]
+    fn a_lost_answer_is_counted_and_the_connection_ends() {
+        let proxy = Proxy::start(echo_fours()).unwrap();
+        let mut stream = client(&proxy);
+        proxy.arm(&[Fault::LoseAnswer(2)]);
+        let mut answer = [0; 4];
+        stream.write_all(b"abcd").unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        stream.write_all(b"efgh").unwrap();
+        assert!(stream.read_exact(&mut answer).is_err(), "{answer:?}");
+        assert_eq!(proxy.met(), [2]);
     }
 }

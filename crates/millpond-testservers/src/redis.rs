@@ -4,7 +4,8 @@ use std::io::{Error, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::process::{Folder, Process, find_program, free_port, missing, wait_until};
+use crate::port::free_port;
+use crate::process::{Folder, Process, find_program, missing, wait_until};
 
 /// When Redis writes its append-only file to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::{Folder, Process, free_port, missing, wait_until, wheel_programs};
+use crate::port::free_port;
+use crate::process::{Folder, Process, missing, wait_until, wheel_programs};
 
 /// The one user of the server.
 pub const S3_ACCESS_KEY: &str = "testkey";
@@ -20,7 +21,7 @@ pub struct SeaweedServer {
     folder: Folder,
 }
 
-/// Each of them has a second port, ten thousand higher, between the parts of the server.
+/// Each of them has a second port, ten thousand higher, between the parts of the server. [`free_port`] gives no such port out.
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     master: u16,
@@ -40,7 +41,7 @@ impl SeaweedServer {
             return Ok(None);
         };
         let folder = Folder::new("millpond-seaweedfs")?;
-        let ports = Ports { master: low_port()?, volume: low_port()?, filer: low_port()?, s3: low_port()? };
+        let ports = Ports { master: free_port()?, volume: free_port()?, filer: free_port()?, s3: free_port()? };
         std::fs::create_dir(folder.path().join("data"))?;
         let users = format!(
             "{{\"identities\":[{{\"name\":\"t\",\"credentials\":[{{\"accessKey\":{S3_ACCESS_KEY:?},\"secretKey\":{S3_SECRET_KEY:?}}}],\
@@ -63,7 +64,7 @@ impl SeaweedServer {
     /// What the server answers, if not that the bucket was made.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
         let path = format!("/buckets/{name}/");
-        wait_until("the bucket is made", || http(self.ports.filer, "POST", &path).is_ok_and(|status| status < 300))
+        wait_until("the bucket is made", || http(self.ports.filer, "POST", &path, "").is_ok_and(|status| status < 300))
     }
 
     /// Kills it as a crash would.
@@ -91,9 +92,10 @@ impl SeaweedServer {
         command.env("HOME", &folder).current_dir(&folder);
         let log = folder.join("log");
         let mut process = Process::start(command, &log, &folder)?;
+        // The parts find each other one after the other: ready is what can keep a byte.
         let ready = || {
-            http(ports.filer, "GET", "/").is_ok_and(|status| status < 500)
-                && http(ports.s3, "GET", "/").is_ok_and(|status| status < 500)
+            http(ports.s3, "GET", "/", "").is_ok_and(|status| status < 500)
+                && http(ports.filer, "PUT", "/ready", "1").is_ok_and(|status| status < 300)
         };
         wait_until("SeaweedFS answers", || !process.runs() || ready())?;
         if !process.runs() {
@@ -109,23 +111,13 @@ fn program() -> Option<std::path::PathBuf> {
     wheel_programs().map(|folder| folder.join("weed")).filter(|file| file.is_file())
 }
 
-/// A free port that has a free one ten thousand above it.
-fn low_port() -> Result<u16> {
-    for _ in 0..1_000 {
-        let high = free_port()?;
-        let Some(port) = high.checked_sub(10_000).filter(|port| *port > 1_024) else { continue };
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(Error::other("no two free ports that are ten thousand apart"))
-}
-
 /// The status of one small HTTP request.
-fn http(port: u16, method: &str, path: &str) -> Result<u16> {
+fn http(port: u16, method: &str, path: &str, body: &str) -> Result<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n")?;
+    write!(stream, "Connection: close\r\n\r\n{body}")?;
     let mut answer = Vec::new();
     stream.take(64 << 10).read_to_end(&mut answer)?;
     let text = String::from_utf8_lossy(&answer);
@@ -143,6 +135,7 @@ mod tests {
         server.create_bucket("bucket").unwrap();
         server.kill();
         server.restart().unwrap();
-        wait_until("the bucket is back", || http(server.ports.filer, "GET", "/buckets/bucket/").is_ok_and(|s| s == 200)).unwrap();
+        wait_until("the bucket is back", || http(server.ports.filer, "GET", "/buckets/bucket/", "").is_ok_and(|s| s == 200))
+            .unwrap();
     }
 }

@@ -48,8 +48,7 @@ async fn list(store: &Arc<dyn ObjectStore>, journal: &Location) -> Result<Vec<Ke
 
 /// Sends a file as the snapshot up to an entry; the older ones go.
 pub(super) async fn put(store: &Arc<dyn ObjectStore>, journal: &Location, upto: u64, file: &Path) -> Result<()> {
-    let path = file.to_owned();
-    let digest = pieces::off(move || whole::digest(&path)).await?;
+    let digest = pieces::off(file, whole::digest).await?;
     let mut source = pieces::open(file).await?;
     let location = folder(journal).join(whole::name(upto, &digest));
     let sending = |e: std::io::Error| Error::unavailable(format!("cannot write {location}")).with_source(e);
@@ -78,9 +77,7 @@ pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: 
     for _ in 0..TRIES {
         let Some(newest) = list(store, journal).await?.pop() else { return Ok(None) };
         if fetch(store, &newest, file).await? {
-            let (copy, place, digest) = (file.to_owned(), newest.location, newest.digest);
-            let found = pieces::off(move || whole::digest(&copy)).await?;
-            whole::compare(&found, place, &digest)?;
+            whole::compare(&pieces::off(file, whole::digest).await?, newest.location, &newest.digest)?;
             return Ok(Some(newest.upto));
         }
     }
