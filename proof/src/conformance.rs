@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use millpond_conformance::faults::{Faults, Retry};
 use millpond_conformance::{Report, Suite};
+use millpond_testservers::LossyProxy;
 
 use crate::backends::{self, Kind};
 use crate::place::UrlPlace;
@@ -22,6 +23,13 @@ pub struct Arguments {
     /// Refuses calls and loses answers by this seed, and asks again.
     #[arg(long, value_name = "SEED")]
     faults: Option<u64>,
+    /// Puts a proxy before each server that has one port, which by this seed ends connections before a request arrives or
+    /// before its answer does.
+    #[arg(long, value_name = "SEED", conflicts_with = "faults")]
+    lossy: Option<u64>,
+    /// Of how many requests through that proxy one is lost, or its answer.
+    #[arg(long, value_name = "REQUESTS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(2..), requires = "lossy")]
+    one_in: u64,
     /// Writes the report to this file, too.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -65,7 +73,17 @@ pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
 fn column(name: &'static str, kind: Kind, options: &Arguments) -> Result<Option<Column>, Failure> {
     let began = Instant::now();
     let Some(server) = kind.start()? else { return Ok(None) };
-    let place = Arc::new(UrlPlace::new(server.store("conformance")?));
+    let mut url = server.store("conformance")?;
+    let proxy = match (options.lossy, server.port()) {
+        (None, _) => None,
+        (Some(_), None) => return Ok(None),
+        (Some(seed), Some(port)) => {
+            let proxy = LossyProxy::start(port, seed, options.one_in)?;
+            url = url.replace(&format!(":{port}"), &format!(":{}", proxy.port()));
+            Some(proxy)
+        }
+    };
+    let place = Arc::new(UrlPlace::new(url));
     let mut suite = Suite::new().deadline(Duration::from_secs(options.deadline));
     if let Some(text) = &options.clauses {
         suite = suite.matching(text);
@@ -76,6 +94,9 @@ fn column(name: &'static str, kind: Kind, options: &Arguments) -> Result<Option<
     let report = block_on(suite.run(place))?;
     let took = began.elapsed();
     eprintln!("{}: {} clauses, {} broken, {took:.0?}", name, report.results.len(), report.failures().count());
+    if let Some([requests, answers]) = proxy.map(|proxy| proxy.lost()) {
+        eprintln!("  {requests} requests and {answers} answers were lost");
+    }
     for failed in report.failures() {
         eprintln!("  {}: {}\n    {}", failed.title(), failed.promise, failed.failure.as_deref().unwrap_or_default());
     }
@@ -86,6 +107,9 @@ fn page(columns: &[Column], missing: &[&str], options: &Arguments) -> String {
     let mut out = String::from("# Conformance\n\nEvery clause of the suite on every backend");
     if let Some(seed) = options.faults {
         let _ = write!(out, ", with calls refused and answers lost (seed {seed})");
+    }
+    if let Some(seed) = options.lossy {
+        let _ = write!(out, ", through a proxy that loses one request in {} or its answer (seed {seed})", options.one_in);
     }
     out.push_str(": how many held of how many there are. No clause is left out on one of them, except that a place\n");
     out.push_str("which lives in one process has no second process to race with. Made by\n\n");

@@ -57,3 +57,9 @@ fn clauses_are_kept_under_faults_on_servers() {
     let on: Vec<&str> = on.iter().flat_map(|name| ["--on", name]).collect();
     proof(&[["conformance", "--faults", "1", "--clauses", "idempotency"].as_slice(), &on].concat());
 }
+
+#[test]
+fn clauses_are_kept_when_connections_end_at_any_moment() {
+    let on: Vec<&str> = ["postgres", "redis", "nats", "s3"].iter().flat_map(|name| ["--on", name]).collect();
+    proof(&[["conformance", "--lossy", "1", "--one-in", "30", "--clauses", "commits::"].as_slice(), &on].concat());
+}

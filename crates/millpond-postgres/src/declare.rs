@@ -45,8 +45,12 @@ enum Where {
 
 /// Makes every table, column and index that these declarations need and that is not there.
 pub(crate) async fn make_tables(connections: &Connections, schema: &str, specs: &[CollectionSpec]) -> Result<(), Failure> {
-    for spec in specs {
-        let mut session = connections.session().await?;
+    // One look at all of it: where nothing is missing, or little is left of an attempt that was cut, that is most of the work.
+    let mut session = connections.session().await?;
+    let columns = columns_of(&mut session, Where::Alone).await?;
+    let things: Vec<Thing> = specs.iter().flat_map(|spec| wanted(spec, &columns)).collect();
+    let absent = missing(&mut session, &things, Where::Alone).await?;
+    for spec in specs.iter().filter(|spec| wanted(spec, &columns).iter().any(|thing| absent.contains(&thing.name))) {
         loop {
             let columns = columns_of(&mut session, Where::Alone).await?;
             if missing(&mut session, &wanted(spec, &columns), Where::Alone).await?.is_empty() {
@@ -73,22 +77,28 @@ async fn make(session: &mut Session, spec: &CollectionSpec) -> Result<(), Failur
     let wanted = wanted(spec, &columns);
     let names = missing(session, &wanted, Where::Inside).await?;
     let is_new = wanted.first().is_some_and(|table| names.contains(&table.name));
+    let mut statements = Vec::new();
     for thing in wanted.into_iter().filter(|thing| names.contains(&thing.name)) {
-        if let Some(column) = &thing.column {
-            let insert = Call::once("INSERT INTO fields (collection, field, kind, column_name) VALUES ($1, $2, $3, $4)")
-                .with(Type::TEXT, spec.name.as_str())
-                .with(Type::TEXT, column.field.clone())
-                .with(Type::TEXT, column.kind)
-                .with(Type::TEXT, column.name.clone());
-            session.run(&[Call::once(column.statement.clone()), insert]).await?;
-            if !is_new {
-                return Ok(());
+        match thing.column {
+            Some(column) => {
+                let note = Call::once("INSERT INTO fields (collection, field, kind, column_name) VALUES ($1, $2, $3, $4)")
+                    .with(Type::TEXT, spec.name.as_str())
+                    .with(Type::TEXT, column.field)
+                    .with(Type::TEXT, column.kind)
+                    .with(Type::TEXT, column.name);
+                statements.extend([Call::once(column.statement), note]);
+                if is_new {
+                    statements.push(Call::once(thing.statement));
+                }
             }
+            None => statements.push(Call::once(thing.statement)),
         }
-        session.run(&[Call::once(thing.statement)]).await?;
         if !is_new {
-            return Ok(());
+            break;
         }
+    }
+    if !statements.is_empty() {
+        session.run(&statements).await?;
     }
     Ok(())
 }
@@ -254,7 +264,7 @@ async fn begin(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec]) -
     let mut session = inner.connections.session().await?;
     let rows = session.begin(&[lock_call(namespace)]).await?;
     match declare_locked(&mut session, &rows, namespace, specs).await {
-        Ok(()) => session.commit(&[]).await.map(drop),
+        Ok(calls) => session.commit(&calls).await.map(drop),
         Err(failure) => {
             session.rollback().await;
             Err(failure)
@@ -262,54 +272,60 @@ async fn begin(inner: &Inner, namespace: &Namespace, specs: &[CollectionSpec]) -
     }
 }
 
-async fn declare_locked(
+/// Moves and fills in rows, and answers what else belongs in the transaction.
+async fn declare_locked<'a>(
     session: &mut Session,
     rows: &[Vec<Row>],
     namespace: &Namespace,
     specs: &[CollectionSpec],
-) -> Result<(), Failure> {
+) -> Result<Vec<Call<'a>>, Failure> {
     let row = existing(rows.first().map_or(&[], Vec::as_slice), namespace)?;
     let answers = session.run(&catalog::load_calls(&row.name)).await?;
     let before = catalog::read(&row, &answers)?;
     let changed = merged(&before.catalog, specs)?;
     if changed.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let columns = columns_of(session, Where::Inside).await?;
+    let written = fill::undeclared(session, row.id, changed.iter().map(|spec| spec.name.as_str())).await?;
+    let mut calls = Vec::with_capacity(changed.len() + 1);
     for spec in changed {
-        declare_one(session, &row, spec, &before, &columns).await?;
+        let moves = written.contains(spec.name.as_str());
+        calls.push(declare_one(session, &row, spec, &before, &columns, moves).await?);
     }
-    session.run(&[catalog::changed_call(row.id)]).await?;
-    Ok(())
+    calls.push(catalog::changed_call(row.id));
+    Ok(calls)
 }
 
-async fn declare_one(
+/// The rows of one declaration, with the call that writes it down. `moves`: records were written before it was declared.
+async fn declare_one<'a>(
     session: &mut Session,
     row: &NamespaceRow,
     spec: CollectionSpec,
     before: &Schema,
     columns: &Columns,
-) -> Result<(), Failure> {
+    moves: bool,
+) -> Result<Call<'a>, Failure> {
     let text = catalog::spec_text(&spec)?;
     let shown = before.shown_catalog.get(spec.name.as_str()).cloned();
     let slots = slots(&spec, columns)?;
     let table = Table::declared(Arc::new(spec), slots);
     let filling = match shown {
         None => {
-            fill::moved(session, row.id, &table).await?;
+            if moves {
+                fill::moved(session, row.id, &table).await?;
+            }
             None
         }
         // From the beginning for all that is hidden: how far another field had come says nothing about a new one.
         Some(shown) => fill::begun(session, row.id, &table, &shown).await?,
     };
-    let insert = Call::once(
+    Ok(Call::once(
         "INSERT INTO collections (ns, name, spec, filling) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (ns, name) DO UPDATE SET spec = excluded.spec, filling = excluded.filling",
     )
     .with(Type::INT8, row.id)
     .with(Type::TEXT, table.collection.as_str().to_owned())
     .with(Type::TEXT, text)
-    .with(Type::TEXT, filling.map(|filling| filling.text()).transpose()?);
-    session.run(&[insert]).await?;
-    Ok(())
+    .with(Type::TEXT, filling.map(|filling| filling.text()).transpose()?))
 }

@@ -13,6 +13,7 @@
 //!
 //! Rows of a collection that nobody had declared move in one transaction: they can only be in one place or the other.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use millpond_core::{CollectionSpec, Error, ErrorKind, FieldValue, Json, Namespace, Result};
@@ -130,6 +131,22 @@ async fn chunk(session: &mut Session, ns: i64, table: &Table, from: &str, after:
         session.run(&calls).await?;
     }
     Ok(olds.last().filter(|_| olds.len() == CHUNK).map(|last| last.key.clone()))
+}
+
+/// Which of these collections have rows that were written while they were undeclared.
+pub(crate) async fn undeclared<'n>(
+    session: &mut Session,
+    ns: i64,
+    collections: impl Iterator<Item = &'n str>,
+) -> Result<HashSet<String>, Failure> {
+    let find = Call::once(
+        "SELECT asked.name FROM unnest($2) AS asked (name) CROSS JOIN LATERAL \
+         (SELECT 1 FROM records WHERE ns = $1 AND collection = asked.name LIMIT 1) AS found",
+    )
+    .with(Type::INT8, ns)
+    .with(Type::TEXT_ARRAY, collections.map(str::to_owned).collect::<Vec<_>>());
+    let found = session.run(&[find]).await?.pop().unwrap_or_default();
+    found.iter().map(|row| Ok(row.try_get(0).map_err(unreadable("records"))?)).collect()
 }
 
 /// Moves the rows that were written while the collection was undeclared into its table, in the open transaction.

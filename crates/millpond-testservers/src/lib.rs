@@ -9,6 +9,7 @@
 //! a watcher ends the server and removes its folder.
 
 mod backend;
+mod lossy;
 mod nats;
 mod port;
 mod postgres;
@@ -18,6 +19,7 @@ mod redis;
 mod seaweedfs;
 
 pub use backend::{Backend, RunningBackend};
+pub use lossy::LossyProxy;
 pub use nats::{NatsCluster, NatsRelease, NatsServer, NatsSync};
 pub use port::free_port;
 pub use postgres::PostgresServer;

@@ -112,6 +112,8 @@ impl Process {
     /// Ends it as a power switch would, with everything it started, and waits until all of it is gone.
     pub fn kill(&mut self) {
         let id = self.child.id();
+        // Held still first, so that it starts nothing between the look and the kill: PostgreSQL's processes leave its group.
+        send("STOP", &[id.to_string()]);
         let mut all = descendants(id);
         all.push(id);
         let list: Vec<String> = all.iter().map(u32::to_string).collect();

@@ -21,6 +21,9 @@ use crate::engine::io::Io;
 
 /// How long one answer is waited for, at most.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How much longer it is waited for once the connection was made again: what was asked over the old one is rarely
+/// answered over the new one.
+const ANSWER_ELSEWHERE: Duration = Duration::from_millis(250);
 /// How long one connection may take to come about, at most.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection is made again for as long as the store is open; a clock that counts nanoseconds needs some end.
@@ -198,11 +201,24 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
+        let mut again = self.connected();
+        again.mark_unchanged();
         let asked = pin!(self.client.send_request(subject.to_owned(), request));
         let most = ANSWER.min(self.calls.timeout);
-        let answered = match select(asked, pin!(self.pause(most))).await {
+        let elsewhere = pin!(async {
+            if again.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            self.pause(ANSWER_ELSEWHERE).await;
+        });
+        let answered = match select(asked, select(pin!(self.pause(most)), elsewhere)).await {
             Either::Left((answered, _)) => answered,
-            Either::Right(_) => return Err(NoAnswer::Silence(format!("no answer within {} s", most.as_secs_f64()))),
+            Either::Right((Either::Left(_), _)) => {
+                return Err(NoAnswer::Silence(format!("no answer within {} s", most.as_secs_f64())));
+            }
+            Either::Right((Either::Right(_), _)) => {
+                return Err(NoAnswer::Silence("the connection broke before an answer came".to_owned()));
+            }
         };
         answered.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => NoAnswer::Nobody("JetStream does not answer".to_owned()),

@@ -20,6 +20,10 @@ pub(super) enum Fault {
     LooksThenWrites,
     /// It creates, and says that somebody else did: as a client hears that lost the answer and asked again.
     LosesEveryAnswer,
+    /// It creates, and the answer is lost. Whatever follows is answered.
+    LosesFirstAnswers,
+    /// It writes nothing, and is always about to.
+    TakesNothing,
     /// An answer longer than a few pieces breaks off.
     CutsLongAnswers,
     /// It lets nobody write into the folder of the probe.
@@ -65,6 +69,13 @@ impl ObjectStore for Faulty {
         if self.fault == Fault::LosesEveryAnswer && options.mode == PutMode::Create {
             self.inner.put_opts(location, payload, options).await?;
             return Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
+        }
+        if self.fault == Fault::LosesFirstAnswers && options.mode == PutMode::Create {
+            self.inner.put_opts(location, payload, options).await?;
+            return Err(overloaded());
+        }
+        if self.fault == Fault::TakesNothing {
+            return Err(overloaded());
         }
         if self.fault == Fault::Forbids && location.as_ref().contains("probe") {
             return Err(object_store::Error::PermissionDenied { path: location.to_string(), source: "this key may not".into() });

@@ -8,11 +8,19 @@
 //! what it sees is older than the floor unless its two requests took longer than that, and then it asks again. It does
 //! not acknowledge anything, and its next read finds the floor.
 
+use std::time::Duration;
+
 use millpond_core::{Error, Result};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
 
 use super::errors::{failed, get, is_there_already};
+use super::patient::passes;
+
+/// How often a floor is raised that others raise at the same time, or whose answer is lost.
+const TRIES: u32 = 12;
+/// The pause after the first try; each is longer by as much. The look at the floor in between has pauses of its own.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the floor says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +63,11 @@ impl Floor {
         }
     }
 
-    /// Raises the floor. It never falls, whoever raises it meanwhile.
+    /// Raises the floor. It never falls, whoever raises it meanwhile, and whatever becomes of an answer: it is looked at again.
     pub(super) async fn raise(self, store: &dyn ObjectStore, location: &Location) -> Result<()> {
+        let mut tries = 0;
         loop {
+            tries += 1;
             let mode = match store.get(location).await {
                 Ok(found) => {
                     let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
@@ -72,7 +82,9 @@ impl Floor {
             let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
             match store.put_opts(location, self.text().into(), options).await {
                 Ok(_) => return Ok(()),
-                Err(error) if is_there_already(&error) => {}
+                Err(error) if tries < TRIES && (is_there_already(&error) || passes(&error)) => {
+                    tokio::time::sleep(PAUSE * tries).await
+                }
                 // A local folder cannot compare. It serves one machine's tests, and trims are rare.
                 Err(object_store::Error::NotImplemented { .. }) => {
                     store.put(location, self.text().into()).await.map_err(failed("write", location))?;
@@ -81,5 +93,25 @@ impl Floor {
                 Err(error) => return Err(failed("write", location)(error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::super::fakes::{Fault, Faulty};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_does_not_matter_and_silence_ends_it() {
+        let location = Location::from("floor");
+        let store = Faulty { inner: InMemory::new(), fault: Fault::LosesFirstAnswers };
+        Floor::At(3).raise(&store, &location).await.unwrap();
+        Floor::At(2).raise(&store, &location).await.unwrap();
+        assert_eq!(Floor::read(&store, &location).await.unwrap(), Floor::At(3));
+        let store = Faulty { inner: InMemory::new(), fault: Fault::TakesNothing };
+        let failed = Floor::At(3).raise(&store, &location).await.unwrap_err();
+        assert!(failed.to_string().contains("cannot write floor"), "{failed}");
     }
 }

@@ -14,9 +14,10 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::create::create_only;
 use super::errors::{failed, get, is_there_already, of_create};
 use super::floor::Floor;
-use super::{ObjectOptions, create_only, snapshots};
+use super::{ObjectOptions, snapshots};
 use crate::journal::{After, Append, Exclusive, Journal, Limit, Stored, lost};
 
 /// The largest entry: sent in one request, and held in memory.

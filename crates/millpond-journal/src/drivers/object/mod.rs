@@ -11,6 +11,7 @@
 //! Everything rests on one promise of the store: of several who create one object, one succeeds. Some servers ignore the
 //! condition, some look and then write. So a new place is probed before it is used, see `probe.rs`.
 
+mod create;
 mod errors;
 #[cfg(test)]
 mod fakes;
@@ -30,10 +31,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use millpond_core::{CallPolicy, Durability, Error, ErrorKind, Examination, HealthCheck, Host, Probing, Result, SystemHost};
+use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Location;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
-use self::errors::{failed, is_there_already};
+use self::create::create;
+use self::errors::failed;
 use self::journal::ObjectJournal;
 use crate::journal::{Journal, Journals, PlaceInfo};
 
@@ -105,11 +107,7 @@ impl ObjectJournals {
                     probe::run(&*place.store, &place.location("probe")).await?;
                 }
                 let text = format!("{{\"millpond\":\"object\",\"format\":{FORMAT}}}\n");
-                match place.store.put_opts(&mark, text.into(), create_only()).await {
-                    Ok(_) => {}
-                    Err(error) if is_there_already(&error) => {}
-                    Err(error) => return Err(failed("write", &mark)(error)),
-                }
+                create(&*place.store, &mark, &text).await?;
             }
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(Error::not_found(format!("there is no store at {}", place.shown)));
@@ -140,11 +138,6 @@ impl ObjectJournals {
     fn folder(&self, name: &str) -> Location {
         self.place.location("journals").join(name)
     }
-}
-
-/// The options of a put that succeeds for one caller only.
-fn create_only() -> PutOptions {
-    PutOptions { mode: PutMode::Create, ..PutOptions::default() }
 }
 
 /// The format that a store's mark names.
@@ -231,6 +224,7 @@ mod tests {
     use super::fakes::{Fault, Faulty};
     use super::*;
     use millpond_core::Finding;
+    use object_store::ObjectStore;
     use object_store::memory::InMemory;
 
     async fn examined(store: Arc<dyn ObjectStore>, probing: Probing) -> Examination {

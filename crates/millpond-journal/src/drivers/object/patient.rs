@@ -106,7 +106,7 @@ fn silence(after: Duration) -> Error {
 
 /// Whether an error says that the same may go well in a while: no connection, a broken one, silence, a server that is
 /// overloaded or ill. What a server refuses it will refuse again.
-fn passes(error: &Error) -> bool {
+pub(super) fn passes(error: &Error) -> bool {
     let Error::Generic { source, .. } = error else { return false };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
     let mut text = source.to_string();
@@ -198,7 +198,7 @@ mod tests {
         let store = Patient::new(Ways { again: Arc::clone(&once), once }, calls, Arc::new(SystemHost));
         let at = |name: &str| Location::from(name);
         let began = Instant::now();
-        let created = store.put_opts(&at("a"), "1".into(), super::super::create_only()).await;
+        let created = store.put_opts(&at("a"), "1".into(), super::super::create::create_only()).await;
         assert!(matches!(created, Err(Error::Generic { .. })), "nobody else was first: {created:?}");
         assert!(inner.head(&at("a")).await.is_ok() && began.elapsed().is_zero(), "it was carried out, and not sent again");
         let began = Instant::now();

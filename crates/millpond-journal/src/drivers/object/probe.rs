@@ -10,8 +10,8 @@ use millpond_core::{Error, ErrorKind, Result, ServerClock, Timestamp};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
-use super::create_only;
-use super::errors::{failed, get, is_there_already};
+use super::create::create;
+use super::errors::{failed, get};
 
 /// Writers of one race.
 const WRITERS: usize = 16;
@@ -60,7 +60,7 @@ pub(super) async fn clock(store: &dyn ObjectStore, folder: &Location) -> Result<
 async fn probe(store: &dyn ObjectStore, folder: &Location, used: &mut Vec<Location>) -> Result<()> {
     let location = folder.clone().join("one-after-another");
     used.push(location.clone());
-    // A refusal may be the answer to a request that the client sent again by itself: what is there tells.
+    // A refusal may be the answer to a request that was sent again: what is there tells.
     if !create(store, &location, "first").await? && get(store, &location).await?.as_deref() != Some(b"first") {
         return Err(Error::unavailable(format!("cannot create {location}, though nothing is there")));
     }
@@ -101,14 +101,6 @@ async fn race(store: &dyn ObjectStore, location: &Location) -> Result<()> {
     }
 }
 
-async fn create(store: &dyn ObjectStore, location: &Location, body: &str) -> Result<bool> {
-    match store.put_opts(location, body.to_owned().into(), create_only()).await {
-        Ok(_) => Ok(true),
-        Err(error) if is_there_already(&error) => Ok(false),
-        Err(error) => Err(failed("create", location)(error)),
-    }
-}
-
 fn refused(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("this object store cannot keep a journal: {what}"))
         .with_next("use a server that enforces conditional writes, such as AWS S3, Google Cloud Storage, Azure or SeaweedFS")
@@ -123,7 +115,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_answer_is_no_broken_promise() {
-        let store = Faulty { inner: InMemory::new(), fault: Fault::LosesEveryAnswer };
-        run(&store, &Location::from("p")).await.unwrap();
+        for fault in [Fault::LosesEveryAnswer, Fault::LosesFirstAnswers] {
+            let store = Faulty { inner: InMemory::new(), fault };
+            run(&store, &Location::from("p")).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_only_refuses_is_not_called_a_liar() {
+        let store = Faulty { inner: InMemory::new(), fault: Fault::TakesNothing };
+        assert_eq!(run(&store, &Location::from("p")).await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }
