@@ -113,7 +113,7 @@ fn page(columns: &[Column], missing: &[&str], options: &Arguments) -> String {
     }
     out.push_str(": how many held of how many there are. No clause is left out on one of them, except that a place\n");
     out.push_str("which lives in one process has no second process to race with. Made by\n\n");
-    let _ = writeln!(out, "    cargo run --release -p millpond-proof -- conformance --write docs/conformance.md\n");
+    let _ = writeln!(out, "    cargo run -p millpond-proof -- conformance --write docs/conformance.md\n");
     table(&mut out, columns);
     for column in columns {
         for failed in column.report.failures() {

@@ -8,7 +8,8 @@
 //!        ├─► same-answers      one random list of operations, the same answers everywhere
 //!        ├─► lost-answers      a proxy swallows a request or only its answer
 //!        ├─► kill              kill -9 of the writer at many points, and of the server under load
-//!        └─► power-cut         what was not flushed is gone
+//!        ├─► power-cut         what was not flushed is gone
+//!        └─► unfit-servers     two S3 servers that must be refused
 //! ```
 
 mod backends;
@@ -19,6 +20,7 @@ mod lost_answers;
 mod place;
 mod power;
 mod same_answers;
+mod unfit_servers;
 mod writer;
 
 use std::process::{Command, ExitCode};
@@ -55,6 +57,14 @@ enum Proof {
     Kill(kill::Arguments),
     /// Power cuts, with flushes and without. Needs root and a loop device.
     PowerCut(power::Arguments),
+    /// A store on Garage and on s3s-fs, which is refused. `.ci/long-servers` builds them.
+    UnfitServers,
+    /// Opens a store, with the credentials that it was given.
+    #[command(hide = true)]
+    OpenOne {
+        /// The store.
+        url: String,
+    },
     /// One power cut, on a mounted image.
     #[command(hide = true)]
     PowerCutOne(power::Cut),
@@ -73,12 +83,13 @@ fn main() -> ExitCode {
     if let Some(code) = harness_process() {
         return code;
     }
+    let arguments = Arguments::parse();
     // The test server's own user, so that no command ever uses the credentials of the person who runs it. A program's own
     // variables cannot be changed safely, so it starts itself once more.
-    if std::env::var("AWS_ACCESS_KEY_ID").as_deref() != Ok(S3_ACCESS_KEY) {
+    let has_its_own = matches!(arguments.command, Proof::OpenOne { .. });
+    if !has_its_own && std::env::var("AWS_ACCESS_KEY_ID").as_deref() != Ok(S3_ACCESS_KEY) {
         return again();
     }
-    let arguments = Arguments::parse();
     let done = match &arguments.command {
         Proof::Conformance(options) => conformance::run(&arguments.on, options),
         Proof::Linearizability(options) => linearizability::run(&arguments.on, options),
@@ -86,6 +97,8 @@ fn main() -> ExitCode {
         Proof::LostAnswers(options) => lost_answers::run(&arguments.on, options),
         Proof::Kill(options) => kill::run(&arguments.on, options),
         Proof::PowerCut(options) => power::run(&arguments.on, options),
+        Proof::UnfitServers => unfit_servers::run(),
+        Proof::OpenOne { url } => block_on(unfit_servers::open_one(url)).and_then(|done| done),
         Proof::PowerCutOne(options) => power::cut(options),
         Proof::Write { url, careless } => block_on(writer::write(url, *careless)).and_then(|done| done),
     };

@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 mod redis;
 mod seaweedfs;
+mod unfit;
 
 pub use backend::{Backend, RunningBackend};
 pub use lossy::LossyProxy;
@@ -27,3 +28,4 @@ pub use process::{Folder, Process, find_program, missing, wait_until};
 pub use proxy::{Fault, Proxy};
 pub use redis::{RedisCluster, RedisFsync, RedisServer};
 pub use seaweedfs::{S3_ACCESS_KEY, S3_SECRET_KEY, SeaweedServer};
+pub use unfit::{UnfitS3, UnfitServer};
