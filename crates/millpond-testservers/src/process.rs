@@ -159,7 +159,7 @@ impl Drop for Process {
 fn watch(group: u32, folder: &Path) -> Result<Child> {
     use std::os::unix::process::CommandExt as _;
     let mut shell = Command::new("sh");
-    shell.args(["-c", "read _; kill -KILL -- \"-$1\" 2>/dev/null; sleep 1; rm -rf \"$2\"", "watcher"]);
+    shell.args(["-c", "read _; kill -s KILL -- \"-$1\" 2>/dev/null; sleep 1; rm -rf \"$2\"", "watcher"]);
     shell.arg(group.to_string()).arg(folder);
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn()
 }
@@ -198,6 +198,18 @@ fn descendants(id: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_ends_with_the_test_program() {
+        let folder = Folder::new("millpond-process").unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let mut process = Process::start(command, &folder.path().join("log"), folder.path()).unwrap();
+        // As if this program had died: nobody holds the other end any more.
+        drop(process.watcher.as_mut().unwrap().stdin.take());
+        process.wait().unwrap();
+        wait_until("the folder is gone", || !folder.path().exists()).unwrap();
+    }
 
     #[test]
     fn a_killed_process_takes_its_children_with_it() {
