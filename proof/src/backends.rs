@@ -54,6 +54,11 @@ pub enum Running {
 }
 
 impl Kind {
+    /// Whether its stores are reached by one port, before which a proxy can stand.
+    pub fn has_one_port(self) -> bool {
+        matches!(self, Self::Of(Backend::Postgres | Backend::Redis | Backend::Nats | Backend::S3))
+    }
+
     /// Starts it; `None` where its server is not installed, which is said loudly.
     ///
     /// # Errors

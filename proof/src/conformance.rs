@@ -53,6 +53,10 @@ pub fn run(on: &[String], options: &Arguments) -> Result<(), Failure> {
     let mut columns = Vec::new();
     let mut missing = Vec::new();
     for (name, kind) in backends::chosen(on)? {
+        if options.lossy.is_some() && !kind.has_one_port() {
+            eprintln!("{name}: left out, because it has no connection or more than one server");
+            continue;
+        }
         match column(name, kind, options)? {
             Some(column) => columns.push(column),
             None => missing.push(name),
@@ -76,7 +80,7 @@ fn column(name: &'static str, kind: Kind, options: &Arguments) -> Result<Option<
     let mut url = server.store("conformance")?;
     let proxy = match (options.lossy, server.port()) {
         (None, _) => None,
-        (Some(_), None) => return Ok(None),
+        (Some(_), None) => return Err(format!("{name} has no port for a proxy").into()),
         (Some(seed), Some(port)) => {
             let proxy = LossyProxy::start(port, seed, options.one_in)?;
             url = url.replace(&format!(":{port}"), &format!(":{}", proxy.port()));
@@ -96,6 +100,9 @@ fn column(name: &'static str, kind: Kind, options: &Arguments) -> Result<Option<
     eprintln!("{}: {} clauses, {} broken, {took:.0?}", name, report.results.len(), report.failures().count());
     if let Some([requests, answers]) = proxy.map(|proxy| proxy.lost()) {
         eprintln!("  {requests} requests and {answers} answers were lost");
+        if requests == 0 || answers == 0 {
+            return Err(format!("{name}: the proxy lost too little to prove anything").into());
+        }
     }
     for failed in report.failures() {
         eprintln!("  {}: {}\n    {}", failed.title(), failed.promise, failed.failure.as_deref().unwrap_or_default());

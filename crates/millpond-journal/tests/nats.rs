@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use millpond_core::{Commit, CommitId, Durability, Engine, ErrorKind, Front, MergeOp, Namespace, Store, SystemHost};
 use millpond_journal::{After, Append, JournalEngine, JournalOptions, Limit};
-use millpond_testservers::{Fault, NatsRelease, NatsServer, NatsSync, Proxy};
+use millpond_testservers::{Fault, LATE, NatsRelease, NatsServer, NatsSync, Proxy};
 use serde_json::json;
 use support::nats::{api, default_stream, engine, opened, place};
 use support::{digest, step, steps, store};
@@ -384,4 +384,28 @@ fn copy_folder(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), &target).unwrap();
         }
     }
+}
+
+/// What a process gave up may arrive all the same, its announcement too: the snapshot that counts keeps its pieces.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_survives_a_request_that_arrives_late() {
+    let Some(server) = server() else { return };
+    let proxy = Proxy::start(server.port()).unwrap();
+    let through = place(&format!("nats://127.0.0.1:{}/?timeout=30", proxy.port())).await.unwrap().open("a").await.unwrap();
+    let direct = place(&server.url()).await.unwrap().open("a").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (sent, got) = (folder.path().join("sent"), folder.path().join("got"));
+    let mut met = 0;
+    for flight in 1..=6 {
+        std::fs::write(&sent, format!("up to {flight}")).unwrap();
+        proxy.arm(&[Fault::LateRequest(flight)]);
+        let put = through.put_snapshot(flight, &sent).await;
+        met += proxy.met().len();
+        tokio::time::sleep(LATE * 2).await;
+        let newest = direct.get_snapshot(&got).await.unwrap_or_else(|e| panic!("request {flight} came late ({put:?}): {e}"));
+        if put.is_ok() {
+            assert_eq!((newest, std::fs::read_to_string(&got).unwrap()), (Some(flight), format!("up to {flight}")));
+        }
+    }
+    assert!(met > 3, "{met} requests came late");
 }

@@ -44,7 +44,7 @@ async fn case(server: &PostgresServer, what: What, number: usize, lost: Option<F
     let proxied = through(&plain, server, proxy.port());
     let proxied = format!("{proxied}&sslmode=disable&timeout={timeout}&work_timeout={timeout}");
     let faults: Vec<Fault> = match lost {
-        Some(first @ (Fault::LoseRequest(n) | Fault::LoseAnswer(n) | Fault::HoldAnswer(n))) => {
+        Some(first @ (Fault::LoseRequest(n) | Fault::LoseAnswer(n) | Fault::HoldAnswer(n) | Fault::LateRequest(n))) => {
             std::iter::once(first).chain((n + 1..n + MORE).map(Fault::LoseRequest)).collect()
         }
         None => Vec::new(),

@@ -25,7 +25,7 @@ pub use nats::{NatsCluster, NatsRelease, NatsServer, NatsSync};
 pub use port::free_port;
 pub use postgres::PostgresServer;
 pub use process::{Folder, Process, find_program, missing, wait_until};
-pub use proxy::{Fault, Proxy};
+pub use proxy::{Fault, LATE, Proxy};
 pub use redis::{RedisCluster, RedisFsync, RedisServer};
 pub use seaweedfs::{S3_ACCESS_KEY, S3_SECRET_KEY, SeaweedServer};
 pub use unfit::{UnfitS3, UnfitServer};

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   client ──► request ──► server      one request in so many: the server never sees it, the connection ends
-//!          ◄── answer  ◄──             one request in so many: the server does it, the connection ends instead of an answer
+//!          ◄── answer  ◄──             one request in so many: it is passed on, the connection ends instead of an answer
 //! ```
 //!
-//! Which ones is drawn from a seed. What arrives together counts as one request, so a run is not repeated to the byte.
+//! Which ones is drawn from a seed. What arrives together counts as one request, so a run is not repeated to the byte; and
+//! where a server speaks by itself or answers several requests at once, the one that is lost may be an earlier answer.
 
 use std::io::{Read as _, Result, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -26,8 +26,8 @@ static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 /// # Errors
 /// What the operating system fails with; none is left.
 pub fn free_port() -> Result<u16> {
-    let folder = std::env::temp_dir().join("millpond-ports");
-    std::fs::create_dir_all(&folder)?;
+    let folder = std::env::temp_dir().join(format!("millpond-ports-{}", user()?));
+    std::fs::create_dir_all(&folder).map_err(|e| named(&folder, &e))?;
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     // Programs that begin elsewhere rarely ask for the same lock.
     let count = PORTS.end - PORTS.start;
@@ -42,9 +42,20 @@ pub fn free_port() -> Result<u16> {
     Err(Error::other(format!("no port of {PORTS:?} is free")))
 }
 
+/// Each user has files of their own; users who take each other's ports find them taken.
+fn user() -> Result<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
+fn named(path: &Path, error: &Error) -> Error {
+    Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// The lock of a port, unless somebody has it or listens there.
 fn reserve(folder: &Path, port: u16) -> Result<Option<File>> {
-    let lock = File::options().create(true).append(true).open(folder.join(port.to_string()))?;
+    let file = folder.join(port.to_string());
+    let lock = File::options().create(true).append(true).open(&file).map_err(|e| named(&file, &e))?;
     let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
     match lock.try_lock() {
         Ok(()) if free(port) && free(port + SECOND) => Ok(Some(lock)),

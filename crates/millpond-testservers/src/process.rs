@@ -112,6 +112,11 @@ impl Process {
     /// Ends it as a power switch would, with everything it started, and waits until all of it is gone.
     pub fn kill(&mut self) {
         let id = self.child.id();
+        // Once it was waited for, its number may be somebody else's; its group's is not as long as one of that runs.
+        if !self.runs() {
+            send("KILL", &[format!("-{id}")]);
+            return self.unwatch();
+        }
         // Held still first, so that it starts nothing between the look and the kill: PostgreSQL's processes leave its group.
         send("STOP", &[id.to_string()]);
         let mut all = descendants(id);
@@ -122,6 +127,10 @@ impl Process {
         send("KILL", &[format!("-{id}")]);
         let _ = self.child.wait();
         let _ = wait_until("killed processes are gone", || all.iter().all(|p| *p == id || !is_alive(*p)));
+        self.unwatch();
+    }
+
+    fn unwatch(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
             let _ = watcher.kill();
             let _ = watcher.wait();

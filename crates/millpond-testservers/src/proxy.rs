@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Silence after which what was sent is a whole flight. Programs on one machine answer far sooner.
 const SILENCE: Duration = Duration::from_millis(50);
 
+/// How long after its connection was cut a request may arrive that was on its way.
+pub const LATE: Duration = Duration::from_secs(1);
+
 /// What goes wrong with a flight, counted over all connections from the moment the proxy was armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -26,6 +29,8 @@ pub enum Fault {
     LoseAnswer(u64),
     /// The server answers the flight with this number, and the client never hears: the connection stays open, silent.
     HoldAnswer(u64),
+    /// The connection is cut, and the server sees the flight with this number [`LATE`] afterwards.
+    LateRequest(u64),
 }
 
 /// A proxy in front of a server, as long as it lives.
@@ -117,7 +122,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Shared {
     fn has(&self, fault: Fault) -> bool {
         let found = lock(&self.faults).contains(&fault);
-        if let (true, Fault::LoseRequest(flight) | Fault::LoseAnswer(flight) | Fault::HoldAnswer(flight)) = (found, fault) {
+        if let (
+            true,
+            Fault::LoseRequest(flight) | Fault::LoseAnswer(flight) | Fault::HoldAnswer(flight) | Fault::LateRequest(flight),
+        ) = (found, fault)
+        {
             lock(&self.met).insert(flight);
         }
         found
@@ -138,8 +147,19 @@ fn serve(client: &TcpStream, port: u16, shared: &Shared) -> Result<()> {
             if shared.has(Fault::LoseRequest(flight)) {
                 return Ok(());
             }
+            if shared.has(Fault::LateRequest(flight)) {
+                client.shutdown(Shutdown::Both)?;
+                std::thread::sleep(LATE);
+                (&server).write_all(&request)?;
+                // The server has it before its connection ends.
+                until_silent(&server)?;
+                return Ok(());
+            }
             (&server).write_all(&request)?;
             let answer = answer(client, &server)?;
+            if answer.is_empty() {
+                return Ok(());
+            }
             if shared.has(Fault::LoseAnswer(flight)) {
                 return Ok(());
             }
@@ -228,6 +248,8 @@ fn until_silent(stream: &TcpStream) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     /// A server that answers once it has heard four bytes.
@@ -270,7 +292,8 @@ mod tests {
         stream.write_all(b"abcd").unwrap();
         stream.read_exact(&mut answer).unwrap();
         stream.write_all(b"efgh").unwrap();
-        assert!(stream.read_exact(&mut answer).is_err(), "{answer:?}");
+        let ended = stream.read_exact(&mut answer).unwrap_err().kind();
+        assert!(matches!(ended, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{ended}: {answer:?}");
         assert_eq!(proxy.met(), [2]);
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Link {
     client: Client,
     /// Counts how often the connection was made.
     connected: watch::Receiver<u64>,
+    /// Counts how often it was lost.
+    lost: watch::Receiver<u64>,
     calls: CallPolicy,
     host: Arc<dyn Host>,
     runtime: Handle,
@@ -108,9 +110,11 @@ impl Link {
     pub(super) async fn connect(options: &NatsOptions) -> Result<Self> {
         let io = Io::start()?;
         let (counting, connected) = watch::channel(0);
+        let (losing, lost) = watch::channel(0);
         let own = options.clone();
-        let client = io.run(async move { client(&own, counting).await }).await?;
-        let link = Self { client, connected, calls: options.calls, host: Arc::clone(&options.host), runtime: io.handle()?, io };
+        let client = io.run(async move { client(&own, counting, losing).await }).await?;
+        let link =
+            Self { client, connected, lost, calls: options.calls, host: Arc::clone(&options.host), runtime: io.handle()?, io };
         link.check_server()?;
         Ok(link)
     }
@@ -201,12 +205,18 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let mut again = self.connected();
-        again.mark_unchanged();
+        let (mut lost, mut again) = (self.lost.clone(), self.connected());
+        lost.mark_unchanged();
         let asked = pin!(self.client.send_request(subject.to_owned(), request));
         let most = ANSWER.min(self.calls.timeout);
         let elsewhere = pin!(async {
-            if again.changed().await.is_err() {
+            // What was told late of the connection that this goes over does not count: first it has to be lost.
+            let heard = async {
+                lost.changed().await?;
+                again.mark_unchanged();
+                again.changed().await
+            };
+            if heard.await.is_err() {
                 std::future::pending::<()>().await;
             }
             self.pause(ANSWER_ELSEWHERE).await;
@@ -250,8 +260,8 @@ impl Link {
 }
 
 /// Connects on the current runtime.
-async fn client(options: &NatsOptions, counting: watch::Sender<u64>) -> Result<Client> {
-    let counting = Arc::new(counting);
+async fn client(options: &NatsOptions, counting: watch::Sender<u64>, losing: watch::Sender<u64>) -> Result<Client> {
+    let (counting, losing) = (Arc::new(counting), Arc::new(losing));
     let (calls, host) = (options.calls, Arc::clone(&options.host));
     let mut connect = ConnectOptions::new()
         .name("millpond")
@@ -260,8 +270,10 @@ async fn client(options: &NatsOptions, counting: watch::Sender<u64>) -> Result<C
         .max_reconnects(None)
         .reconnect_delay_callback(move |tries| reconnect_pause(&calls, &*host, tries))
         .event_callback(move |event| {
-            if matches!(event, Event::Connected) {
-                counting.send_modify(|count| *count += 1);
+            match event {
+                Event::Connected => counting.send_modify(|count| *count += 1),
+                Event::Disconnected => losing.send_modify(|count| *count += 1),
+                _ => {}
             }
             async move { tracing::debug!(%event, "nats") }
         })

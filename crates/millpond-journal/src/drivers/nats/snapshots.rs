@@ -69,8 +69,13 @@ impl Snapshots {
     pub(super) async fn put(&self, upto: u64, file: &Path) -> Result<()> {
         streams::make(&self.place.link, &streams::snapshots(&self.names, self.place.replicas)).await?;
         let made = self.send(upto, file).await?;
-        loop {
+        let mut tried = None;
+        let before = loop {
             let before = self.newest().await?;
+            if before.as_ref().is_some_and(|(_, newest)| *newest == made) {
+                // An announcement that was given up arrived after all.
+                break tried;
+            }
             if before.as_ref().is_some_and(|(_, newest)| newest.upto >= upto) {
                 return self.forget(&made.id).await;
             }
@@ -80,15 +85,16 @@ impl Snapshots {
                 return Err(Error::unavailable("the snapshot took so long that its pieces are gone").with_next("make another"));
             }
             let number = before.as_ref().map_or(0, |(number, _)| *number);
-            if !self.announce(&made, number).await? {
-                continue;
+            if self.announce(&made, number).await? {
+                break before;
             }
-            let Some((number, old)) = before else { return Ok(()) };
-            self.forget(&old.id).await?;
-            // What stands before both was left by processes that ended while they sent.
-            let question = json!({"seq": number.min(made.first)});
-            return streams::purge(&self.place.link, &self.names.snapshots, &question).await;
-        }
+            tried = before;
+        };
+        let Some((number, old)) = before else { return Ok(()) };
+        self.forget(&old.id).await?;
+        // What stands before both was left by processes that ended while they sent.
+        let question = json!({"seq": number.min(made.first)});
+        streams::purge(&self.place.link, &self.names.snapshots, &question).await
     }
 
     /// Sends the pieces of a file.

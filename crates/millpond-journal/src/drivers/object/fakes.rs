@@ -20,7 +20,7 @@ pub(super) enum Fault {
     LooksThenWrites,
     /// It creates, and says that somebody else did: as a client hears that lost the answer and asked again.
     LosesEveryAnswer,
-    /// It creates, and the answer is lost. Whatever follows is answered.
+    /// It creates, or compares and sets, and the answer is lost. Refusals are told.
     LosesFirstAnswers,
     /// It writes nothing, and is always about to.
     TakesNothing,
@@ -70,7 +70,7 @@ impl ObjectStore for Faulty {
             self.inner.put_opts(location, payload, options).await?;
             return Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
         }
-        if self.fault == Fault::LosesFirstAnswers && options.mode == PutMode::Create {
+        if self.fault == Fault::LosesFirstAnswers && options.mode != PutMode::Overwrite {
             self.inner.put_opts(location, payload, options).await?;
             return Err(overloaded());
         }

@@ -8,19 +8,12 @@
 //! what it sees is older than the floor unless its two requests took longer than that, and then it asks again. It does
 //! not acknowledge anything, and its next read finds the floor.
 
-use std::time::Duration;
-
 use millpond_core::{Error, Result};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
 
 use super::errors::{failed, get, is_there_already};
-use super::patient::passes;
-
-/// How often a floor is raised that others raise at the same time, or whose answer is lost.
-const TRIES: u32 = 12;
-/// The pause after the first try; each is longer by as much. The look at the floor in between has pauses of its own.
-const PAUSE: Duration = Duration::from_millis(20);
+use super::patient::Patience;
 
 /// What the floor says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,54 +57,84 @@ impl Floor {
     }
 
     /// Raises the floor. It never falls, whoever raises it meanwhile, and whatever becomes of an answer: it is looked at again.
-    pub(super) async fn raise(self, store: &dyn ObjectStore, location: &Location) -> Result<()> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mode = match store.get(location).await {
-                Ok(found) => {
-                    let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
-                    if parse(&found.bytes().await.map_err(failed("read", location))?)?.is_at_least(self) {
-                        return Ok(());
-                    }
-                    PutMode::Update(version)
+    pub(super) async fn raise(self, store: &dyn ObjectStore, patience: &Patience, location: &Location) -> Result<()> {
+        let mut raised = false;
+        while !raised {
+            // Others who raise it at the same time are few, and each of them gets it done.
+            raised = patience.settling().repeat(|| self.step(store, location)).await.map_err(failed("raise", location))??;
+        }
+        Ok(())
+    }
+
+    /// Looks, and writes if need be. False when another writer was faster.
+    async fn step(self, store: &dyn ObjectStore, location: &Location) -> object_store::Result<Result<bool>> {
+        let mode = match store.get(location).await {
+            Ok(found) => {
+                let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+                match parse(&found.bytes().await?) {
+                    Ok(floor) if floor.is_at_least(self) => return Ok(Ok(true)),
+                    Ok(_) => PutMode::Update(version),
+                    Err(error) => return Ok(Err(error)),
                 }
-                Err(object_store::Error::NotFound { .. }) => PutMode::Create,
-                Err(error) => return Err(failed("read", location)(error)),
-            };
-            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
-            match store.put_opts(location, self.text().into(), options).await {
-                Ok(_) => return Ok(()),
-                Err(error) if tries < TRIES && (is_there_already(&error) || passes(&error)) => {
-                    tokio::time::sleep(PAUSE * tries).await
-                }
-                // A local folder cannot compare. It serves one machine's tests, and trims are rare.
-                Err(object_store::Error::NotImplemented { .. }) => {
-                    store.put(location, self.text().into()).await.map_err(failed("write", location))?;
-                    return Ok(());
-                }
-                Err(error) => return Err(failed("write", location)(error)),
             }
+            Err(object_store::Error::NotFound { .. }) => PutMode::Create,
+            Err(error) => return Err(error),
+        };
+        match store.put_opts(location, self.text().into(), PutOptions { mode, ..PutOptions::default() }).await {
+            Ok(_) => Ok(Ok(true)),
+            Err(error) if is_there_already(&error) => Ok(Ok(false)),
+            // A local folder cannot compare. It serves one machine's tests, and trims are rare.
+            Err(object_store::Error::NotImplemented { .. }) => {
+                store.put(location, self.text().into()).await?;
+                Ok(Ok(true))
+            }
+            Err(error) => Err(error),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use millpond_core::{CallPolicy, SystemHost};
     use object_store::memory::InMemory;
+    use tokio::time::Instant;
 
     use super::super::fakes::{Fault, Faulty};
     use super::*;
 
+    fn patience() -> Patience {
+        let calls = CallPolicy { retries: Some(0), ..CallPolicy::within(Duration::from_secs(9)) };
+        Patience { calls, host: Arc::new(SystemHost) }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_lost_answer_does_not_matter_and_silence_ends_it() {
+    async fn a_lost_answer_does_not_matter() {
         let location = Location::from("floor");
         let store = Faulty { inner: InMemory::new(), fault: Fault::LosesFirstAnswers };
-        Floor::At(3).raise(&store, &location).await.unwrap();
-        Floor::At(2).raise(&store, &location).await.unwrap();
-        assert_eq!(Floor::read(&store, &location).await.unwrap(), Floor::At(3));
+        for (to, stands) in [(3, 3), (2, 3), (7, 7)] {
+            Floor::At(to).raise(&store, &patience(), &location).await.unwrap();
+            assert_eq!(Floor::read(&store, &location).await.unwrap(), Floor::At(stands));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_takes_nothing_is_asked_for_as_long_as_was_said() {
         let store = Faulty { inner: InMemory::new(), fault: Fault::TakesNothing };
-        let failed = Floor::At(3).raise(&store, &location).await.unwrap_err();
-        assert!(failed.to_string().contains("cannot write floor"), "{failed}");
+        let began = Instant::now();
+        let failed = Floor::At(3).raise(&store, &patience(), &Location::from("floor")).await.unwrap_err();
+        assert!(failed.to_string().contains("cannot raise floor"), "{failed}");
+        assert!((5..=9).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn of_many_who_raise_it_the_highest_stays() {
+        let (store, location) = (InMemory::new(), Location::from("floor"));
+        let patience = patience();
+        let raised = futures_util::future::join_all((1..=40).map(|n| Floor::At(n).raise(&store, &patience, &location))).await;
+        assert!(raised.iter().all(Result::is_ok), "{raised:?}");
+        assert_eq!(Floor::read(&store, &location).await.unwrap(), Floor::At(40));
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::create::create_only;
 use super::errors::{failed, get, is_there_already, of_create};
 use super::floor::Floor;
+use super::patient::Patience;
 use super::{ObjectOptions, snapshots};
 use crate::journal::{After, Append, Exclusive, Journal, Limit, Stored, lost};
 
@@ -36,6 +37,7 @@ pub(super) struct ObjectJournal {
 #[derive(Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
+    patience: Patience,
     folder: Location,
     floor: Location,
     grace: Duration,
@@ -50,9 +52,9 @@ struct Beside<T> {
 
 impl ObjectJournal {
     /// To be called on the runtime that requests shall run on.
-    pub(super) fn new(store: Arc<dyn ObjectStore>, folder: Location, options: &ObjectOptions) -> Self {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, patience: Patience, folder: Location, options: &ObjectOptions) -> Self {
         let floor = folder.clone().join("floor");
-        let inner = Inner { store, folder, floor, grace: options.grace, poll: options.poll };
+        let inner = Inner { store, patience, folder, floor, grace: options.grace, poll: options.poll };
         Self { inner: Arc::new(inner), runtime: Handle::current() }
     }
 
@@ -174,7 +176,7 @@ impl Inner {
     }
 
     async fn trim(&self, upto: u64) -> Result<()> {
-        Floor::At(upto).raise(&*self.store, &self.floor).await?;
+        Floor::At(upto).raise(&*self.store, &self.patience, &self.floor).await?;
         tokio::time::sleep(self.grace).await;
         let mut listed = self.store.list(Some(&self.folder.clone().join("entries")));
         while let Some(found) = listed.next().await {
@@ -257,7 +259,12 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_acknowledged_behind_a_gap() {
         let store = Arc::new(InMemory::new());
-        let journal = ObjectJournal::new(Arc::clone(&store) as _, Location::from("j"), &ObjectOptions::default());
+        let journal = ObjectJournal::new(
+            Arc::clone(&store) as _,
+            Patience { calls: super::super::url::CALLS, host: Arc::new(millpond_core::SystemHost) },
+            Location::from("j"),
+            &ObjectOptions::default(),
+        );
         for after in 0..3 {
             assert_eq!(journal.append(after, "{}".into()).await.unwrap(), Append::Written);
         }

@@ -37,6 +37,7 @@ use object_store::path::Path as Location;
 use self::create::create;
 use self::errors::failed;
 use self::journal::ObjectJournal;
+use self::patient::Patience;
 use crate::journal::{Journal, Journals, PlaceInfo};
 
 pub use self::url::ObjectPlace;
@@ -80,6 +81,7 @@ impl Default for ObjectOptions {
 #[derive(Debug)]
 pub struct ObjectJournals {
     place: ObjectPlace,
+    patience: Patience,
     options: ObjectOptions,
 }
 
@@ -93,28 +95,31 @@ impl ObjectJournals {
     /// `NotFound` when it is no store and is not to become one, `Unsupported` when the server does not keep its
     /// promise or for a newer format, `Unavailable` when it cannot be reached.
     pub async fn open(place: ObjectPlace, options: ObjectOptions) -> Result<Self> {
-        let place = place.patient(Arc::clone(&options.host));
+        let (place, patience) = place.patient(Arc::clone(&options.host));
         let mark = place.location("millpond.json");
         match place.store.get(&mark).await {
             Ok(found) => {
-                let format = read_format(&found.bytes().await.map_err(failed("read", &mark))?)?;
-                if format > u64::from(FORMAT) {
-                    return Err(newer(format));
-                }
+                check_format(&found.bytes().await.map_err(failed("read", &mark))?)?;
             }
             Err(object_store::Error::NotFound { .. }) if options.create => {
                 if options.probe {
-                    probe::run(&*place.store, &place.location("probe")).await?;
+                    probe::run(&*place.store, &patience, &place.location("probe")).await?;
                 }
                 let text = format!("{{\"millpond\":\"object\",\"format\":{FORMAT}}}\n");
-                create(&*place.store, &mark, &text).await?;
+                // Another process was faster, or an earlier try of this one: what is there tells.
+                if !create(&*place.store, &patience, &mark, &text).await? {
+                    let found = errors::get(&*place.store, &mark).await?;
+                    check_format(
+                        &found.ok_or_else(|| Error::unavailable(format!("cannot create {mark}, though nothing is there")))?,
+                    )?;
+                }
             }
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(Error::not_found(format!("there is no store at {}", place.shown)));
             }
             Err(error) => return Err(failed("read", &mark)(error)),
         }
-        let journals = Self { place, options };
+        let journals = Self { place, patience, options };
         sweep::finish_removals(&journals.place, journals.options.grace);
         Ok(journals)
     }
@@ -148,6 +153,14 @@ fn read_format(bytes: &Bytes) -> Result<u64> {
         (Some("object"), Some(format)) => Ok(format),
         (Some("object"), None) => Err(Error::corrupt("the store's millpond.json names no format").in_check("schema")),
         _ => Err(Error::invalid("millpond.json is not of a store in objects").with_next("give another prefix")),
+    }
+}
+
+/// Refuses what is no store, and formats that this program does not know.
+fn check_format(mark: &Bytes) -> Result<()> {
+    match read_format(mark)? {
+        format if format > u64::from(FORMAT) => Err(newer(format)),
+        _ => Ok(()),
     }
 }
 
@@ -190,7 +203,7 @@ impl Journals for ObjectJournals {
             return Ok(examined);
         }
         let folder = self.place.location("probe");
-        match probe::run(&*self.place.store, &folder).await {
+        match probe::run(&*self.place.store, &self.patience, &folder).await {
             Ok(()) => examined.checks.push(HealthCheck::ok(CONDITIONAL, "of several who create one object, one succeeds")),
             Err(error) => {
                 let (check, durability) = judge_probe(error);
@@ -207,11 +220,11 @@ impl Journals for ObjectJournals {
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
-        Ok(Arc::new(ObjectJournal::new(Arc::clone(&self.place.store), self.folder(name), &self.options)))
+        Ok(Arc::new(ObjectJournal::new(Arc::clone(&self.place.store), self.patience.clone(), self.folder(name), &self.options)))
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        sweep::remove(&self.place, &self.folder(name), name, self.options.grace).await
+        sweep::remove(&self.place, &self.patience, &self.folder(name), name, self.options.grace).await
     }
 
     fn cache(&self) -> Option<&Path> {

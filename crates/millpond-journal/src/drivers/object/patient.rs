@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   read, list, overwrite        again until answered: the second does what the first did
-//!   create, compare and set      once: only a look at the object tells what became of it
+//!   create, compare and set      once: only a look at the object tells what became of it (`create.rs`, `floor.rs`)
 //!   uploads in parts, listings,  by the client, which knows where it was; as often and as long as the others
 //!   bodies of large objects
 //! ```
@@ -46,21 +46,21 @@ pub(super) fn client_retries(calls: &CallPolicy) -> RetryConfig {
     RetryConfig { backoff, max_retries, retry_timeout: calls.timeout }
 }
 
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Patient {
-    ways: Ways,
-    calls: CallPolicy,
-    host: Arc<dyn Host>,
+/// How long and how often a store is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
+    pub(super) calls: CallPolicy,
+    pub(super) host: Arc<dyn Host>,
 }
 
-impl Patient {
-    pub(super) fn new(ways: Ways, calls: CallPolicy, host: Arc<dyn Host>) -> Self {
-        Self { ways, calls, host }
+impl Patience {
+    /// The same for finding out what became of something: until the time is over, however often that takes.
+    pub(super) fn settling(&self) -> Self {
+        Self { calls: self.calls.settling(self.calls.timeout), host: Arc::clone(&self.host) }
     }
 
     /// Asks until there is an answer that stays.
-    async fn repeat<T, F>(&self, mut ask: impl FnMut() -> F + Send) -> Result<T>
+    pub(super) async fn repeat<T, F>(&self, mut ask: impl FnMut() -> F + Send) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send,
     {
@@ -77,10 +77,24 @@ impl Patient {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Patient {
+    ways: Ways,
+    patience: Patience,
+}
+
+impl Patient {
+    pub(super) fn new(ways: Ways, patience: Patience) -> Self {
+        Self { ways, patience }
+    }
 
     /// Asks once, within the deadline.
     async fn once<T>(&self, ask: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        tokio::time::timeout(self.calls.timeout, ask).await.unwrap_or_else(|_| Err(silence(self.calls.timeout)))
+        let most = self.patience.calls.timeout;
+        tokio::time::timeout(most, ask).await.unwrap_or_else(|_| Err(silence(most)))
     }
 
     async fn with_body(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
@@ -106,7 +120,7 @@ fn silence(after: Duration) -> Error {
 
 /// Whether an error says that the same may go well in a while: no connection, a broken one, silence, a server that is
 /// overloaded or ill. What a server refuses it will refuse again.
-pub(super) fn passes(error: &Error) -> bool {
+fn passes(error: &Error) -> bool {
     let Error::Generic { source, .. } = error else { return false };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
     let mut text = source.to_string();
@@ -135,7 +149,7 @@ impl ObjectStore for Patient {
     async fn put_opts(&self, location: &Location, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let put = || self.ways.once.put_opts(location, payload.clone(), options.clone());
         match options.mode {
-            PutMode::Overwrite => self.repeat(put).await,
+            PutMode::Overwrite => self.patience.repeat(put).await,
             PutMode::Create | PutMode::Update(_) => self.once(put()).await,
         }
     }
@@ -145,7 +159,7 @@ impl ObjectStore for Patient {
     }
 
     async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
-        let found = self.repeat(|| self.with_body(location, options.clone())).await?;
+        let found = self.patience.repeat(|| self.with_body(location, options.clone())).await?;
         let size = found.range.end.saturating_sub(found.range.start);
         if options.head || size <= BODY || matches!(found.payload, GetResultPayload::File(..)) {
             return Ok(found);
@@ -167,7 +181,7 @@ impl ObjectStore for Patient {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Location>) -> Result<ListResult> {
-        self.repeat(|| self.ways.once.list_with_delimiter(prefix)).await
+        self.patience.repeat(|| self.ways.once.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Result<()> {
@@ -195,7 +209,7 @@ mod tests {
         let once: Arc<dyn ObjectStore> = Arc::new(Faulty { inner: inner.clone(), fault: Fault::Overloaded });
         let calls = CallPolicy { retries: Some(3), ..CallPolicy::within(Duration::from_secs(60)) };
         let calls = CallPolicy { retry_first: Duration::from_secs(2), retry_max: Duration::from_secs(2), ..calls };
-        let store = Patient::new(Ways { again: Arc::clone(&once), once }, calls, Arc::new(SystemHost));
+        let store = Patient::new(Ways { again: Arc::clone(&once), once }, Patience { calls, host: Arc::new(SystemHost) });
         let at = |name: &str| Location::from(name);
         let began = Instant::now();
         let created = store.put_opts(&at("a"), "1".into(), super::super::create::create_only()).await;

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::create::create;
 use super::errors::{failed, get};
+use super::patient::Patience;
 
 /// Writers of one race.
 const WRITERS: usize = 16;
@@ -25,10 +26,10 @@ const BODY: usize = 32 << 10;
 ///
 /// # Errors
 /// `Unsupported` when an object was created twice.
-pub(super) async fn run(store: &dyn ObjectStore, folder: &Location) -> Result<()> {
+pub(super) async fn run(store: &dyn ObjectStore, patience: &Patience, folder: &Location) -> Result<()> {
     let folder = folder.clone().join(fresh_name());
     let mut used = Vec::new();
-    let verdict = probe(store, &folder, &mut used).await;
+    let verdict = probe(store, patience, &folder, &mut used).await;
     for location in used {
         if let Err(error) = store.delete(&location).await {
             tracing::warn!(%error, "an object of the probe stays behind");
@@ -60,14 +61,14 @@ pub(super) async fn clock(store: &dyn ObjectStore, folder: &Location) -> Result<
     Ok(ServerClock { shows, resolution: Duration::from_secs(1), asked, answered })
 }
 
-async fn probe(store: &dyn ObjectStore, folder: &Location, used: &mut Vec<Location>) -> Result<()> {
+async fn probe(store: &dyn ObjectStore, patience: &Patience, folder: &Location, used: &mut Vec<Location>) -> Result<()> {
     let location = folder.clone().join("one-after-another");
     used.push(location.clone());
     // A refusal may be the answer to a request that was sent again: what is there tells.
-    if !create(store, &location, "first").await? && get(store, &location).await?.as_deref() != Some(b"first") {
+    if !create(store, patience, &location, "first").await? && get(store, &location).await?.as_deref() != Some(b"first") {
         return Err(Error::unavailable(format!("cannot create {location}, though nothing is there")));
     }
-    if create(store, &location, "second").await? {
+    if create(store, patience, &location, "second").await? {
         return Err(refused("it created an object that was there already: it ignores If-None-Match"));
     }
     if get(store, &location).await?.as_deref() != Some(b"first") {
@@ -76,14 +77,14 @@ async fn probe(store: &dyn ObjectStore, folder: &Location, used: &mut Vec<Locati
     for round in 0..ROUNDS {
         let location = folder.clone().join(format!("race-{round}"));
         used.push(location.clone());
-        race(store, &location).await?;
+        race(store, patience, &location).await?;
     }
     Ok(())
 }
 
-async fn race(store: &dyn ObjectStore, location: &Location) -> Result<()> {
+async fn race(store: &dyn ObjectStore, patience: &Patience, location: &Location) -> Result<()> {
     let bodies: Vec<String> = (0..WRITERS).map(|n| format!("{:width$}", format!("writer {n}"), width = BODY)).collect();
-    let created = join_all(bodies.iter().map(|body| create(store, location, body))).await;
+    let created = join_all(bodies.iter().map(|body| create(store, patience, location, body))).await;
     let mut winners = Vec::new();
     for (body, created) in bodies.iter().zip(created) {
         if created? {
@@ -116,17 +117,21 @@ mod tests {
     use crate::drivers::object::fakes::{Fault, Faulty};
     use object_store::memory::InMemory;
 
-    #[tokio::test]
+    fn patience() -> Patience {
+        Patience { calls: super::super::url::CALLS, host: std::sync::Arc::new(millpond_core::SystemHost) }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_lost_answer_is_no_broken_promise() {
         for fault in [Fault::LosesEveryAnswer, Fault::LosesFirstAnswers] {
             let store = Faulty { inner: InMemory::new(), fault };
-            run(&store, &Location::from("p")).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+            run(&store, &patience(), &Location::from("p")).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_only_refuses_is_not_called_a_liar() {
         let store = Faulty { inner: InMemory::new(), fault: Fault::TakesNothing };
-        assert_eq!(run(&store, &Location::from("p")).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(run(&store, &patience(), &Location::from("p")).await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }

@@ -10,14 +10,21 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::errors::failed;
 use super::floor::Floor;
+use super::patient::Patience;
 use super::url::ObjectPlace;
 
 /// Removals that are finished in one go.
 const AT_ONCE: usize = 1_000;
 
 /// Removes a journal. Its objects go later, by this process or by the next one that opens the place.
-pub(super) async fn remove(place: &ObjectPlace, folder: &Location, name: &str, grace: Duration) -> Result<()> {
-    Floor::Removed.raise(&*place.store, &folder.clone().join("floor")).await?;
+pub(super) async fn remove(
+    place: &ObjectPlace,
+    patience: &Patience,
+    folder: &Location,
+    name: &str,
+    grace: Duration,
+) -> Result<()> {
+    Floor::Removed.raise(&*place.store, patience, &folder.clone().join("floor")).await?;
     let note = place.location("removed").join(name);
     place.store.put(&note, "".into()).await.map_err(failed("write", &note))?;
     let (store, folder) = (Arc::clone(&place.store), folder.clone());

@@ -14,7 +14,7 @@ use object_store::path::Path as Location;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use super::keeps::Keeps;
-use super::patient::{Patient, Ways, client_retries};
+use super::patient::{Patience, Patient, Ways, client_retries};
 
 /// How requests are made, if the URL does not say.
 pub(super) const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(30)).pausing(Duration::from_secs(2));
@@ -25,8 +25,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct ObjectPlace {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// Another way to the same, and how requests are made; `None` where there is no server.
-    remote: Option<(Arc<dyn ObjectStore>, CallPolicy)>,
+    /// Another way to the same; `None` where there is no server.
+    again: Option<Arc<dyn ObjectStore>>,
+    /// How requests are made.
+    calls: CallPolicy,
     prefix: Location,
     pub(super) kind: &'static str,
     pub(super) shown: String,
@@ -101,7 +103,7 @@ impl ObjectPlace {
     }
 
     fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str, keeps: Keeps) -> Self {
-        Self { store, remote: None, prefix: Location::from(prefix), kind, shown: shown.to_owned(), keeps }
+        Self { store, again: None, calls: CALLS, prefix: Location::from(prefix), kind, shown: shown.to_owned(), keeps }
     }
 
     /// A place on a server: what one and the same client does once, and what it does again by itself.
@@ -115,16 +117,16 @@ impl ObjectPlace {
     ) -> Result<Self> {
         let again = build(client_retries(&calls)).map_err(bad(path))?;
         let once = build(RetryConfig { max_retries: 0, ..client_retries(&calls) }).map_err(bad(path))?;
-        Ok(Self { remote: Some((again, calls)), ..Self::new(once, prefix, kind, path, keeps) })
+        Ok(Self { again: Some(again), calls, ..Self::new(once, prefix, kind, path, keeps) })
     }
 
-    /// The place as it is used: its server is asked as the URL says.
-    pub(super) fn patient(mut self, host: Arc<dyn Host>) -> Self {
-        if let Some((again, calls)) = self.remote.take() {
-            let ways = Ways { once: self.store, again };
-            self.store = Arc::new(Patient::new(ways, calls, host));
+    /// The place as it is used, its server asked as the URL says; and how that is.
+    pub(super) fn patient(mut self, host: Arc<dyn Host>) -> (Self, Patience) {
+        let patience = Patience { calls: self.calls, host };
+        if let Some(again) = self.again.take() {
+            self.store = Arc::new(Patient::new(Ways { once: self.store, again }, patience.clone()));
         }
-        self
+        (self, patience)
     }
 
     fn local(folder: &str) -> Result<Self> {
