@@ -321,3 +321,35 @@ fn long_work_has_its_time_and_silence_ends_it() {
         assert!(engine.namespace(&hung.1).await.unwrap().is_some());
     });
 }
+
+/// Ten collections at once, three of which have rows from before: those rows move, and where the tables are there
+/// already the others cost nothing by themselves.
+#[test]
+fn many_collections_are_declared_in_a_few_round_trips() {
+    let Some(server) = server() else { return };
+    let url = server.create("many").unwrap();
+    run(async {
+        let engine = open(&url).await;
+        let specs: Vec<CollectionSpec> =
+            (0..10).map(|n| CollectionSpec { name: format!("c{n}").parse().unwrap(), ..JOBS.spec().unwrap() }).collect();
+        store(&engine).await.declare(&specs).await.unwrap();
+        let name: Namespace = "other".parse().unwrap();
+        engine.create_namespace(&name).await.unwrap();
+        let other = Store::open(Arc::new(millpond_core::Front::new(Arc::new(engine.clone()))), name).await.unwrap();
+        for n in [2, 5, 9] {
+            for key in ["a", "b"] {
+                let job = serde_json::json!({"state": format!("of {n}")});
+                other.commit(Commit::new().put(&format!("c{n}"), key, &job).unwrap()).await.unwrap();
+            }
+        }
+        let before = engine.stats().round_trips;
+        other.declare(&specs).await.unwrap();
+        let trips = engine.stats().round_trips - before;
+        assert!(trips <= 24, "{trips} round trips: eight, and three for each collection that has rows");
+        for n in 0..10 {
+            let found = other.count(Query::new(&format!("c{n}")).unwrap().eq("state", format!("of {n}"))).await.unwrap();
+            assert_eq!(found, if [2, 5, 9].contains(&n) { 2 } else { 0 }, "c{n}");
+        }
+        assert_eq!(engine.check(other.namespace()).await.unwrap(), Vec::<String>::new());
+    });
+}
