@@ -1,9 +1,10 @@
 //! Private NATS servers with JetStream: one alone, or a cluster.
 
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::port::free_port;
 use crate::process::{Folder, Process, find_program, missing, wait_until, wheel_programs};
@@ -164,6 +165,8 @@ impl NatsCluster {
         nodes.iter_mut().try_for_each(NatsServer::wait_until_it_answers)?;
         let led = || nodes.iter().any(|n| n.log().contains("JetStream cluster new metadata leader"));
         wait_until("the NATS cluster has a leader", led)?;
+        // A leader places nothing on servers that have not told it of themselves yet.
+        wait_until("the NATS cluster takes three copies", || nodes.iter().any(|node| takes_three_copies(node.port)))?;
         Ok(Some(Self { nodes }))
     }
 
@@ -181,6 +184,37 @@ impl NatsCluster {
     /// The addresses of all nodes, separated by commas.
     pub fn url(&self) -> String {
         self.nodes.iter().map(NatsServer::url).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Whether a stream with three copies can be made; it is removed again.
+fn takes_three_copies(port: u16) -> bool {
+    let config = "{\"name\":\"ready\",\"subjects\":[\"ready\"],\"num_replicas\":3}";
+    let made = ask(port, "$JS.API.STREAM.CREATE.ready", config).is_ok_and(|said| !said.contains("\"error\""));
+    made && wait_until("the stream is gone", || {
+        ask(port, "$JS.API.STREAM.DELETE.ready", "").is_ok_and(|said| said.contains("true"))
+    })
+    .is_ok()
+}
+
+/// The answer to one question, by the protocol's own words.
+fn ask(port: u16, subject: &str, question: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let length = question.len();
+    write!(stream, "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB {subject} answer {length}\r\n{question}\r\n")?;
+    let (mut said, mut part) = (String::new(), [0; 4_096]);
+    loop {
+        let count = stream.read(&mut part)?;
+        said.push_str(&String::from_utf8_lossy(&part[..count]));
+        // MSG answer 1 LENGTH, and the answer on a line of its own.
+        let answer = said.split_once("MSG answer ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        if let Some((body, _)) = answer.and_then(|(_, rest)| rest.split_once("\r\n")) {
+            return Ok(body.to_owned());
+        }
+        if count == 0 {
+            return Err(Error::new(ErrorKind::UnexpectedEof, format!("no answer: {said:?}")));
+        }
     }
 }
 
