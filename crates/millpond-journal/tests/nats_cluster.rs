@@ -88,10 +88,16 @@ async fn wait_for(counter: &AtomicUsize, least: usize) {
 async fn leader(cluster: &mut NatsCluster) -> usize {
     let client = async_nats::connect(cluster.nodes().iter().map(|n| n.url()).collect::<Vec<_>>()).await.unwrap();
     let stream = default_stream(&client).await;
-    let info = api(&client, &format!("STREAM.INFO.{stream}"), json!({})).await;
-    assert_eq!(info["config"]["num_replicas"], 3);
-    let name = info["cluster"]["leader"].as_str().expect("a leader");
-    name.trim_start_matches('n').parse().unwrap()
+    // Between two leaders there is none, and what answers then names none.
+    for _ in 0..60 {
+        let info = api(&client, &format!("STREAM.INFO.{stream}"), json!({})).await;
+        if let Some(name) = info["cluster"]["leader"].as_str().filter(|name| !name.is_empty()) {
+            assert_eq!(info["config"]["num_replicas"], 3);
+            return name.trim_start_matches('n').parse().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("{stream} has no leader");
 }
 
 /// Ids and sequences of all events, which are dense.

@@ -22,9 +22,18 @@ pub async fn opened(url: &str, cache: &Path) -> Store {
     super::store(engine(url, cache).await).await.expect("the store opens")
 }
 
-/// Asks the JetStream API, past the driver.
+/// Asks the JetStream API, past the driver; again while a cluster that lost a server has nobody to answer.
 pub async fn api(client: &async_nats::Client, what: &str, question: serde_json::Value) -> serde_json::Value {
-    let answer = client.request(format!("$JS.API.{what}"), question.to_string().into()).await.expect("an answer");
+    let (subject, question) = (format!("$JS.API.{what}"), question.to_string());
+    let mut tries = 0;
+    let answer = loop {
+        tries += 1;
+        match client.request(subject.clone(), question.clone().into()).await {
+            Ok(answer) => break answer,
+            Err(error) => assert!(tries < 6, "{what}: {error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    };
     serde_json::from_slice(&answer.payload).expect("JSON")
 }
 
