@@ -26,7 +26,8 @@ static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 /// # Errors
 /// What the operating system fails with; none is left.
 pub fn free_port() -> Result<u16> {
-    let folder = std::env::temp_dir().join(format!("millpond-ports-{}", user()?));
+    // Not in TMPDIR: programs with folders of their own share the ports.
+    let folder = Path::new("/tmp").join(format!("millpond-ports-{}", user()?));
     std::fs::create_dir_all(&folder).map_err(|e| named(&folder, &e))?;
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     // Programs that begin elsewhere rarely ask for the same lock.
