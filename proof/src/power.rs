@@ -290,7 +290,7 @@ fn mount_image(image: &Path, mount: &Path) -> Result<(), Failure> {
 fn unmount(mount: &Path) -> Result<(), Failure> {
     // A process that was killed a moment ago may hold its files a moment longer.
     let mut last = Ok(());
-    for _ in 0..600 {
+    for _ in 0..100 {
         last = command("umount", &[mount.as_os_str()]);
         if last.is_ok() {
             break;

@@ -21,7 +21,8 @@ pub struct SeaweedServer {
     folder: Folder,
 }
 
-/// Each of them has a second port, ten thousand higher, between the parts of the server. [`free_port`] gives no such port out.
+/// Each of them has a second port, ten thousand higher, between the parts of the server: [`free_port`]
+/// looks that it is free as well.
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     master: u16,

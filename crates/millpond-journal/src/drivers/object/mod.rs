@@ -289,6 +289,18 @@ mod tests {
         assert_eq!(check(&found, SERVER_CLOCK).finding, Finding::Problem);
     }
 
+    /// The mark, too, is made by a create whose answer may be lost; what the second try is refused for has to be read.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_whose_answers_are_lost_is_made_and_found_again() {
+        let inner = InMemory::new();
+        let store = Arc::new(Faulty { inner: inner.clone(), fault: Fault::LosesFirstAnswers });
+        for create in [true, false] {
+            let options = ObjectOptions { create, ..ObjectOptions::default() };
+            ObjectJournals::open(ObjectPlace::of(Arc::clone(&store) as _, "p"), options).await.unwrap();
+        }
+        assert!(inner.head(&Location::from("p/millpond.json")).await.is_ok());
+    }
+
     #[tokio::test]
     async fn a_newer_format_is_found() {
         let store = Arc::new(InMemory::new());
