@@ -202,10 +202,7 @@ impl World {
                 serde_json::from_str::<Value>(line).is_ok_and(|event| event.get("stream").is_some())
                     && there.iter().any(|file| file.lines().any(|known| known == line))
             });
-            assert!(
-                text.trim().is_empty() || verbatim || lines || said(),
-                "lost:\n{text}\nstored: {stored:#?}"
-            );
+            assert!(text.trim().is_empty() || verbatim || lines || said(), "lost:\n{text}\nstored: {stored:#?}");
         }
     }
 
