@@ -97,7 +97,7 @@ async fn a_damaged_snapshot_is_named_and_nothing_is_made_of_it() {
     writer.engine().close().await.expect("closes");
     copy_folder(folder.path(), copy.path());
     let found = std::fs::read_dir(journal_folder(copy.path())).expect("the journal").map(|e| e.expect("an entry").path());
-    let snapshot = found.into_iter().find(|p| p.extension().is_some_and(|e| e == "db")).expect("a snapshot");
+    let snapshot = found.into_iter().find(|p| p.extension().is_some_and(|e| e == "lz4")).expect("a snapshot");
     let mut bytes = std::fs::read(&snapshot).expect("reads");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -152,9 +152,12 @@ async fn a_replica_that_was_far_behind_goes_on_from_a_snapshot_of_its_own_histor
     }
     writer.engine().close().await.unwrap();
     let seen = digest(&behind).await;
-    // As an earlier version made it: without digests, and without a note. It is followed, with a warning.
+    // As an earlier version made it: not packed, without digests, and without a note. It is followed, with a warning.
     let file = folders[3].path().join("snapshot.db");
-    std::fs::write(&file, memory.default_journal().snapshot().unwrap()).unwrap();
+    let packed = memory.default_journal().snapshot().unwrap();
+    let mut unpacked = std::fs::File::create(&file).unwrap();
+    std::io::copy(&mut lz4_flex::frame::FrameDecoder::new(packed.as_slice()), &mut unpacked).unwrap();
+    assert!(packed.len() as u64 * 2 < unpacked.metadata().unwrap().len(), "it is packed");
     let first = "DROP TABLE \"journal:digests\"; ALTER TABLE \"journal:tail\" DROP COLUMN note";
     rusqlite::Connection::open(&file).unwrap().execute_batch(first).unwrap();
     memory.default_journal().exchange_snapshot(std::fs::read(&file).unwrap());

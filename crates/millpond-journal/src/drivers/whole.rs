@@ -24,14 +24,14 @@ pub(super) fn digest(path: &Path) -> std::io::Result<String> {
     }
 }
 
-/// The name of a snapshot up to an entry.
+/// The name of a snapshot up to an entry: a packed SQLite file.
 pub(super) fn name(upto: u64, digest: &str) -> String {
-    format!("{upto:020}-{digest}.db")
+    format!("{upto:020}-{digest}.db.lz4")
 }
 
-/// What a name of [`name`] says.
+/// What a name of [`name`] says. The first snapshots were not packed, and were called so.
 pub(super) fn parse(name: &str) -> Option<(u64, String)> {
-    let (number, digest) = name.strip_suffix(".db")?.split_once('-')?;
+    let (number, digest) = name.strip_suffix(".lz4").unwrap_or(name).strip_suffix(".db")?.split_once('-')?;
     let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
     Some((number.parse().ok()?, digest.to_owned())).filter(|_| is_digest)
 }
@@ -56,6 +56,8 @@ mod tests {
         std::fs::write(&file, "what a snapshot holds").unwrap();
         let made = digest(&file).unwrap();
         assert_eq!(parse(&name(7, &made)), Some((7, made.clone())));
+        assert_eq!(parse(&format!("7-{made}.db")), Some((7, made.clone())), "as it was before snapshots were packed");
+        assert_eq!(parse(&format!("7-{made}.lz4")), None);
         assert_eq!(parse("00000000000000000007.db"), None);
         assert!(compare(&digest(&file).unwrap(), "s", &made).is_ok());
         std::fs::write(&file, "what a snapshot hold5").unwrap();

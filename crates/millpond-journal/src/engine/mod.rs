@@ -4,7 +4,7 @@
 //! * `append.rs`: an append until its outcome is known; `pacing.rs`: how writers take turns;
 //! * `guarded.rs`: the circuit breaker in front of a place;
 //! * `register.rs`: which namespaces there are; `remembered.rs`: what the machine saw of it; `cache.rs`: where replicas are;
-//! * `snapshot.rs`: how a snapshot is made and loaded; `growth.rs`: when.
+//! * `snapshot.rs`: how a snapshot is made and loaded; `packed.rs`: what travels of it; `growth.rs`: when.
 
 mod append;
 mod cache;
@@ -14,6 +14,7 @@ mod guarded;
 pub(crate) mod io;
 mod operations;
 mod pacing;
+mod packed;
 mod register;
 mod remembered;
 mod snapshot;

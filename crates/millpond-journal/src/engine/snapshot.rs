@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::cache::Slot;
 use super::growth::Growth;
+use super::packed;
 use super::stats::Counters;
 use super::writer::{Operation, Planned};
 use crate::entry::Other;
@@ -91,7 +92,10 @@ impl Making {
         let file = Temporary(self.slot.beside(&format!("snapshot-{:016x}.db", self.host.random() as u64)));
         let tail = self.replica.copy_to(&file.0)?;
         let size = std::fs::metadata(&file.0).map(|m| m.len()).unwrap_or(0);
-        self.io.block_on(self.journal.put_snapshot(tail.number, &file.0))?;
+        let packed = Temporary(file.0.with_extension("packed"));
+        packed::pack(&file.0, &packed.0)?;
+        drop(file);
+        self.io.block_on(self.journal.put_snapshot(tail.number, &packed.0))?;
         self.counters.snapshot();
         if let Some(upto) = tail.number.checked_sub(KEPT)
             && let Err(error) = self.io.block_on(self.journal.trim(upto))
@@ -118,10 +122,16 @@ impl Drop for Temporary {
 /// # Errors
 /// `Corrupt` when the snapshot is of another history: nothing is changed then.
 pub(crate) fn load(replica: &Replica, seen: &Tail, journal: &dyn Journal, io: &Handle, slot: &Slot) -> Result<bool> {
-    let file = Temporary(slot.beside("snapshot-loading.db"));
+    let (sent, plain) = (Temporary(slot.beside("snapshot-loading.packed")), Temporary(slot.beside("snapshot-loading.db")));
     // What a process left that ended here.
-    let _ = std::fs::remove_file(&file.0);
-    let Some(upto) = io.block_on(journal.get_snapshot(&file.0))? else { return Ok(false) };
+    let _ = (std::fs::remove_file(&sent.0), std::fs::remove_file(&plain.0));
+    let Some(upto) = io.block_on(journal.get_snapshot(&sent.0))? else { return Ok(false) };
+    let file = if packed::unpack(&sent.0, &plain.0)? {
+        drop(sent);
+        plain
+    } else {
+        sent
+    };
     let found = Replica::inspect(&file.0, seen.number)?;
     if found.tail.number != upto {
         return Err(Error::corrupt(format!("the snapshot up to entry {upto} holds entries up to {}", found.tail.number))

@@ -9,8 +9,15 @@ use crate::drivers::whole;
 
 const PREFIX: &str = "snapshot-";
 
-/// The snapshots there are, in order, with their digests.
-fn list(folder: &Path) -> Result<Vec<(u64, String)>> {
+/// A snapshot in the folder.
+struct Kept {
+    upto: u64,
+    digest: String,
+    path: PathBuf,
+}
+
+/// The snapshots there are, in order.
+fn list(folder: &Path) -> Result<Vec<Kept>> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -18,15 +25,14 @@ fn list(folder: &Path) -> Result<Vec<(u64, String)>> {
         Err(e) => return Err(failed("list", folder)(e)),
     };
     for entry in entries {
-        let name = entry.map_err(failed("list", folder))?.file_name();
-        found.extend(name.to_str().and_then(|n| whole::parse(n.strip_prefix(PREFIX)?)));
+        let path = entry.map_err(failed("list", folder))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(PREFIX));
+        if let Some((upto, digest)) = name.and_then(whole::parse) {
+            found.push(Kept { upto, digest, path });
+        }
     }
-    found.sort_unstable();
+    found.sort_unstable_by(|a, b| (a.upto, &a.digest).cmp(&(b.upto, &b.digest)));
     Ok(found)
-}
-
-fn path(folder: &Path, upto: u64, digest: &str) -> PathBuf {
-    folder.join(format!("{PREFIX}{}", whole::name(upto, digest)))
 }
 
 fn unfinished(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -37,7 +43,8 @@ fn unfinished(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Keeps a copy of a file as the snapshot up to an entry; the older ones go.
 pub(super) fn put(folder: &Path, upto: u64, file: &Path) -> Result<()> {
-    let place = path(folder, upto, &whole::digest(file).map_err(failed("read", file))?);
+    let digest = whole::digest(file).map_err(failed("read", file))?;
+    let place = folder.join(format!("{PREFIX}{}", whole::name(upto, &digest)));
     // One process at a time makes snapshots, so whatever is unfinished was left over.
     for unfinished in unfinished(folder)? {
         tracing::warn!(file = %unfinished.display(), "an unfinished snapshot that was left over is removed");
@@ -49,9 +56,8 @@ pub(super) fn put(folder: &Path, upto: u64, file: &Path) -> Result<()> {
         .and_then(|()| std::fs::rename(&temporary, &place))
         .map_err(failed("write", &place))?;
     sync_folder(folder)?;
-    for (older, digest) in list(folder)?.into_iter().filter(|(n, _)| *n < upto) {
-        let path = path(folder, older, &digest);
-        std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+    for older in list(folder)?.into_iter().filter(|kept| kept.upto < upto) {
+        std::fs::remove_file(&older.path).map_err(failed("remove", &older.path))?;
     }
     Ok(())
 }
@@ -60,12 +66,11 @@ pub(super) fn put(folder: &Path, upto: u64, file: &Path) -> Result<()> {
 pub(super) fn get(folder: &Path, file: &Path) -> Result<Option<u64>> {
     // One that is removed while it is being copied has a newer one.
     loop {
-        let Some((newest, digest)) = list(folder)?.pop() else { return Ok(None) };
-        let place = path(folder, newest, &digest);
-        match std::fs::copy(&place, file) {
+        let Some(newest) = list(folder)?.pop() else { return Ok(None) };
+        match std::fs::copy(&newest.path, file) {
             Ok(_) => {
                 let found = whole::digest(file).map_err(failed("read", file))?;
-                return whole::compare(&found, place.display(), &digest).map(|()| Some(newest));
+                return whole::compare(&found, newest.path.display(), &newest.digest).map(|()| Some(newest.upto));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed("copy", file)(e)),
