@@ -74,12 +74,11 @@ async fn probe(store: &dyn ObjectStore, patience: &Patience, folder: &Location, 
     if get(store, &location).await?.as_deref() != Some(b"first") {
         return Err(refused("it refused to create an object that was there already, and replaced it all the same"));
     }
-    for round in 0..ROUNDS {
-        let location = folder.clone().join(format!("race-{round}"));
-        used.push(location.clone());
-        race(store, patience, &location).await?;
-    }
-    Ok(())
+    let races: Vec<Location> = (0..ROUNDS).map(|round| folder.clone().join(format!("race-{round}"))).collect();
+    used.extend(races.iter().cloned());
+    // At once: SeaweedFS lets those who meet wait for a second each, and races one after another took half a minute.
+    // All of them to the end: a request that was given up could still make an object that nobody removes.
+    join_all(races.iter().map(|location| race(store, patience, location))).await.into_iter().collect()
 }
 
 async fn race(store: &dyn ObjectStore, patience: &Patience, location: &Location) -> Result<()> {
