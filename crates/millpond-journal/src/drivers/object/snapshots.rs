@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use millpond_core::{Error, Result};
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Location;
@@ -18,6 +18,9 @@ use crate::drivers::{pieces, whole};
 
 /// Bytes of a piece.
 pub(super) const PIECE: usize = 8 << 20;
+
+/// Pieces that are asked for at once.
+const AHEAD: usize = 3;
 
 /// Snapshots that may be removed under a reader before it gives up.
 const TRIES: usize = 16;
@@ -88,16 +91,16 @@ pub(super) async fn get(store: &Arc<dyn ObjectStore>, journal: &Location, file: 
 /// Copies a snapshot piece by piece. False when it is gone.
 async fn fetch(store: &Arc<dyn ObjectStore>, kept: &Kept, file: &Path) -> Result<bool> {
     let mut target = pieces::create(file).await?;
-    let mut at = 0;
-    while at < kept.size {
-        let end = kept.size.min(at + PIECE as u64);
-        let piece = match store.get_range(&kept.location, at..end).await {
+    let starts = (0..kept.size).step_by(PIECE);
+    let requests = starts.map(|at| store.get_range(&kept.location, at..kept.size.min(at + PIECE as u64)));
+    let mut answers = stream::iter(requests).buffered(AHEAD);
+    while let Some(answer) = answers.next().await {
+        let piece = match answer {
             Ok(piece) => piece,
             Err(object_store::Error::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(failed("read", &kept.location)(error)),
         };
         target = pieces::append(target, piece).await?;
-        at = end;
     }
     Ok(true)
 }
