@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +10,6 @@ use millpond_core::Error;
 use millpond_journal::drivers::object::{ObjectJournals, ObjectOptions, ObjectPlace};
 use millpond_journal::{JournalEngine, JournalOptions, Journals};
 use millpond_testservers::{S3_ACCESS_KEY, S3_SECRET_KEY, SeaweedServer};
-
-static PROBED: AtomicBool = AtomicBool::new(false);
 
 /// The file that holds the server's address.
 const ADDRESS: &str = "address";
@@ -38,10 +35,7 @@ fn main() -> ExitCode {
 async fn place(url: &str) -> millpond_core::Result<Arc<dyn Journals>> {
     let keys = [("aws_access_key_id", S3_ACCESS_KEY), ("aws_secret_access_key", S3_SECRET_KEY)];
     let place = ObjectPlace::parse_with(url, &keys)?.ok_or_else(|| Error::invalid("this is an object store's URL"))?;
-    // The server keeps its promise at one place as at the next: the first of this process is probed.
-    let probe = !PROBED.swap(true, Ordering::SeqCst);
-    let options =
-        ObjectOptions { grace: Duration::from_secs(4), poll: Duration::from_millis(20), probe, ..ObjectOptions::default() };
+    let options = ObjectOptions { grace: Duration::from_secs(4), poll: Duration::from_millis(20), ..ObjectOptions::default() };
     Ok(Arc::new(ObjectJournals::open(place, options).await?))
 }
 

@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(600);
 pub(crate) struct Growth {
     /// Bytes of entries that are in no snapshot.
     since: u64,
-    /// Bytes of the last snapshot.
+    /// Bytes that the last snapshot holds, unpacked.
     #[serde(default)]
     last: u64,
     /// The lease that was taken last, unless its snapshot is made.

@@ -51,7 +51,8 @@ pub struct JournalOptions {
     /// The pauses while it is worked on, and the circuit breaker in front of the place. How long and how often one
     /// request is tried is the driver's.
     pub calls: CallPolicy,
-    /// Bytes of journal after which a snapshot is made, at least; also at least half of the last snapshot.
+    /// Bytes of journal after which a snapshot is made, at least; also at least half of what the last snapshot holds,
+    /// unpacked.
     pub snapshot_bytes: u64,
 }
 

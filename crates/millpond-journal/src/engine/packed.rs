@@ -12,14 +12,15 @@ use millpond_core::{Error, Result};
 
 /// The first bytes of an LZ4 frame: the magic number 0x184D2204, least byte first.
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// What a frame that says how long its content is begins with: the magic number, two bytes of flags, the length.
-const HEAD: usize = 4 + 2 + 8;
+/// What the decoder is shown behind the end. It takes the end of a file for the end of a frame; these bytes it takes for
+/// a block that is larger than any can be.
+const BEYOND: [u8; 8] = [0xff; 8];
 /// Bytes that are read and written at once.
 const CHUNK: usize = 1 << 20;
 
-/// Packs a file into a new one.
+/// Packs a file into a new one, which is read back: afterwards entries go that nothing else holds.
 pub(super) fn pack(from: &Path, to: &Path) -> Result<()> {
-    let packed = || {
+    let packed = || -> std::io::Result<()> {
         let mut source = File::open(from)?;
         let about = FrameInfo::new()
             .block_size(BlockSize::Max1MB)
@@ -28,7 +29,10 @@ pub(super) fn pack(from: &Path, to: &Path) -> Result<()> {
             .content_checksum(true);
         let mut encoder = FrameEncoder::with_frame_info(about, BufWriter::with_capacity(CHUNK, File::create(to)?));
         std::io::copy(&mut BufReader::with_capacity(CHUNK, &mut source), &mut encoder)?;
-        encoder.finish().map_err(std::io::Error::other)?.flush()
+        encoder.finish().map_err(std::io::Error::other)?.flush()?;
+        let length = std::fs::metadata(from)?.len();
+        let found = decode(BufReader::with_capacity(CHUNK, File::open(to)?), &mut std::io::sink())?;
+        if found == length { Ok(()) } else { Err(std::io::Error::other(format!("{found} of {length} bytes come back"))) }
     };
     packed().map_err(|e| {
         Error::unavailable(format!("cannot pack the snapshot's file {}", from.display()))
@@ -37,22 +41,22 @@ pub(super) fn pack(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
+/// Writes what a frame holds, and compares it with the frame's own checksum.
+fn decode(frame: impl std::io::Read, to: &mut impl std::io::Write) -> std::io::Result<u64> {
+    std::io::copy(&mut FrameDecoder::new(frame.chain(&BEYOND[..])), to)
+}
+
 /// Unpacks what [`pack`] wrote. False when it is not packed: the first snapshots were SQLite files as they are.
 pub(super) fn unpack(from: &Path, to: &Path) -> Result<bool> {
     let unpacked = || {
         let mut source = BufReader::with_capacity(CHUNK, File::open(from)?);
-        let mut head = Vec::with_capacity(HEAD);
-        source.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+        let mut head = Vec::with_capacity(MAGIC.len());
+        source.by_ref().take(MAGIC.len() as u64).read_to_end(&mut head)?;
         if !head.starts_with(&MAGIC) {
             return Ok(false);
         }
-        let mut decoder = FrameDecoder::new(head.as_slice().chain(source));
         let mut target = BufWriter::with_capacity(CHUNK, File::create(to)?);
-        // The decoder takes the end of the file for the end of the frame.
-        let found = std::io::copy(&mut decoder, &mut target)?;
-        if head.get(HEAD - 8..) != Some(&found.to_le_bytes()) {
-            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "its end is missing"));
-        }
+        decode(head.as_slice().chain(source), &mut target)?;
         target.flush().map(|()| true)
     };
     unpacked().map_err(|e: std::io::Error| {
@@ -108,7 +112,19 @@ mod tests {
         std::fs::write(&from, long()).unwrap();
         pack(&from, &packed).unwrap();
         let whole = std::fs::read(&packed).unwrap();
-        for end in [5, 20, whole.len() / 2, whole.len() - 9] {
+        for end in [
+            5,
+            14,
+            15,
+            17,
+            20,
+            whole.len() / 2,
+            whole.len() - 9,
+            whole.len() - 8,
+            whole.len() - 5,
+            whole.len() - 4,
+            whole.len() - 1,
+        ] {
             std::fs::write(&packed, &whole[..end]).unwrap();
             let error = unpack(&packed, &to).unwrap_err();
             assert_eq!(error.kind(), millpond_core::ErrorKind::Corrupt, "cut at {end}: {error:?}");

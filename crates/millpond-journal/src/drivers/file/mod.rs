@@ -5,7 +5,7 @@
 //!   DIR/journals/<name>/lock                  held by whoever plans and appends
 //!   DIR/journals/<name>/00000000000000000001.jsonl …   segments, named after their first entry
 //!   DIR/journals/<name>/tail                  up to where the segments are flushed
-//!   DIR/journals/<name>/snapshot-….db         everything up to an entry
+//!   DIR/journals/<name>/snapshot-….db.lz4     everything up to an entry
 //!   DIR/cache/                                replicas; may be deleted when nobody runs
 //! ```
 //!

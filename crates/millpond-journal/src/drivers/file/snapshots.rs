@@ -77,3 +77,23 @@ pub(super) fn get(folder: &Path, file: &Path) -> Result<Option<u64>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_before_they_were_packed_is_read_and_goes_when_there_is_a_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (made, copy) = (folder.path().join("made"), folder.path().join("copy"));
+        std::fs::write(&made, "SQLite format 3").unwrap();
+        let old = folder.path().join(format!("{PREFIX}{:020}-{}.db", 7, whole::digest(&made).unwrap()));
+        std::fs::copy(&made, &old).unwrap();
+        assert_eq!(get(folder.path(), &copy).unwrap(), Some(7));
+        assert_eq!(std::fs::read(&copy).unwrap(), b"SQLite format 3");
+        std::fs::write(&made, "packed").unwrap();
+        put(folder.path(), 9, &made).unwrap();
+        assert_eq!(get(folder.path(), &copy).unwrap(), Some(9));
+        assert!(!old.exists());
+    }
+}

@@ -4,7 +4,7 @@
 //!   <prefix>/millpond.json                                what is kept here, and that the store was probed
 //!   <prefix>/journals/<name>/entries/00000000000000000001.json …
 //!   <prefix>/journals/<name>/floor                        entries up to this number are forgotten
-//!   <prefix>/journals/<name>/snapshots/….db               everything up to an entry
+//!   <prefix>/journals/<name>/snapshots/….db.lz4           everything up to an entry
 //!   <prefix>/removed/<name>                               a journal whose objects still have to go
 //! ```
 //!
