@@ -34,11 +34,7 @@ pub(super) fn pack(from: &Path, to: &Path) -> Result<()> {
         let found = decode(BufReader::with_capacity(CHUNK, File::open(to)?), &mut std::io::sink())?;
         if found == length { Ok(()) } else { Err(std::io::Error::other(format!("{found} of {length} bytes come back"))) }
     };
-    packed().map_err(|e| {
-        Error::unavailable(format!("cannot pack the snapshot's file {}", from.display()))
-            .with_source(e)
-            .with_next("check the disk of the cache folder")
-    })
+    packed().map_err(|e| failed("pack", from, e))
 }
 
 /// Writes what a frame holds, and compares it with the frame's own checksum.
@@ -67,10 +63,14 @@ pub(super) fn unpack(from: &Path, to: &Path) -> Result<bool> {
                 .with_source(e)
                 .with_next("restore the snapshot from a copy; the entries it stands for were trimmed");
         }
-        Error::unavailable(format!("cannot unpack the snapshot's file {}", from.display()))
-            .with_source(e)
-            .with_next("check the disk of the cache folder")
+        failed("unpack", from, e)
     })
+}
+
+fn failed(what: &str, file: &Path, error: std::io::Error) -> Error {
+    Error::unavailable(format!("cannot {what} the snapshot's file {}", file.display()))
+        .with_source(error)
+        .with_next("check the disk of the cache folder")
 }
 
 #[cfg(test)]

@@ -18,13 +18,17 @@ pub(super) enum Fault {
     Ignores,
     /// It looks whether the object is there, and then writes.
     LooksThenWrites,
+    /// As [`Fault::LooksThenWrites`], but the first race gets no answer at all.
+    FailsInOneRace,
+    /// As [`Fault::LooksThenWrites`], but the first writer of each race gets no answer.
+    FailsOneWriter,
     /// It creates, and says that somebody else did: as a client hears that lost the answer and asked again.
     LosesEveryAnswer,
     /// It creates, or compares and sets, and the answer is lost. Refusals are told.
     LosesFirstAnswers,
     /// It writes nothing, and is always about to.
     TakesNothing,
-    /// An answer longer than a few pieces breaks off.
+    /// An answer longer than a piece of a snapshot breaks off.
     CutsLongAnswers,
     /// It lets nobody write into the folder of the probe.
     Forbids,
@@ -34,11 +38,27 @@ pub(super) enum Fault {
     Overloaded,
 }
 
+impl Fault {
+    fn looks_then_writes(self) -> bool {
+        matches!(self, Self::LooksThenWrites | Self::FailsInOneRace | Self::FailsOneWriter)
+    }
+}
+
 /// A store with a fault.
 #[derive(Debug)]
 pub(super) struct Faulty {
     pub(super) inner: InMemory,
     pub(super) fault: Fault,
+}
+
+impl Faulty {
+    fn is_silent_to(&self, location: &Path, payload: &PutPayload) -> bool {
+        match self.fault {
+            Fault::FailsInOneRace => location.filename() == Some("race-0"),
+            Fault::FailsOneWriter => payload.iter().next().is_some_and(|bytes| bytes.starts_with(b"writer 0 ")),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Faulty {
@@ -59,7 +79,10 @@ impl ObjectStore for Faulty {
             self.inner.put_opts(location, payload, options).await?;
             return Err(overloaded());
         }
-        if self.fault == Fault::LooksThenWrites && options.mode == PutMode::Create {
+        if self.is_silent_to(location, &payload) {
+            return Err(overloaded());
+        }
+        if self.fault.looks_then_writes() && options.mode == PutMode::Create {
             if self.inner.head(location).await.is_ok() {
                 return Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
             }
@@ -80,7 +103,7 @@ impl ObjectStore for Faulty {
         if self.fault == Fault::Forbids && location.as_ref().contains("probe") {
             return Err(object_store::Error::PermissionDenied { path: location.to_string(), source: "this key may not".into() });
         }
-        if matches!(self.fault, Fault::Ignores | Fault::LooksThenWrites) {
+        if self.fault == Fault::Ignores || self.fault.looks_then_writes() {
             options.mode = PutMode::Overwrite;
         }
         self.inner.put_opts(location, payload, options).await
@@ -96,7 +119,7 @@ impl ObjectStore for Faulty {
             return Err(object_store::Error::Generic { store: "fake", source: "it does not say".into() });
         }
         let found = self.inner.get_opts(location, options).await?;
-        if self.fault == Fault::CutsLongAnswers && found.range.end - found.range.start > super::snapshots::PIECE as u64 {
+        if self.fault == Fault::CutsLongAnswers && found.range.end - found.range.start > super::snapshots::ASKED {
             return Err(object_store::Error::Generic { store: "fake", source: "the answer broke off".into() });
         }
         Ok(found)

@@ -87,11 +87,17 @@ async fn probe(store: &dyn ObjectStore, patience: &Patience, folder: &Location, 
 async fn race(store: &dyn ObjectStore, patience: &Patience, location: &Location) -> Result<()> {
     let bodies: Vec<String> = (0..WRITERS).map(|n| format!("{:width$}", format!("writer {n}"), width = BODY)).collect();
     let created = join_all(bodies.iter().map(|body| create(store, patience, location, body))).await;
-    let mut winners = Vec::new();
+    let (mut winners, mut failed) = (Vec::new(), None);
     for (body, created) in bodies.iter().zip(created) {
-        if created? {
-            winners.push(body);
+        match created {
+            Ok(true) => winners.push(body),
+            Ok(false) => {}
+            Err(error) => failed = failed.or(Some(error)),
         }
+    }
+    // Two that were told are too many, whatever the others heard.
+    if let Some(error) = failed.filter(|_| winners.len() < 2) {
+        return Err(error);
     }
     let kept = get(store, location).await?;
     match winners[..] {
@@ -128,6 +134,15 @@ mod tests {
         for fault in [Fault::LosesEveryAnswer, Fault::LosesFirstAnswers] {
             let store = Faulty { inner: InMemory::new(), fault };
             run(&store, &patience(), &Location::from("p")).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_promise_that_was_broken_counts_whatever_else_fails() {
+        for fault in [Fault::FailsInOneRace, Fault::FailsOneWriter] {
+            let store = Faulty { inner: InMemory::new(), fault };
+            let error = run(&store, &patience(), &Location::from("p")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{fault:?}: {error}");
         }
     }
 

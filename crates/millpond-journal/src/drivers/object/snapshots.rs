@@ -16,12 +16,12 @@ use tokio::io::AsyncWriteExt as _;
 use super::errors::failed;
 use crate::drivers::{pieces, whole};
 
-/// Bytes of a piece.
-pub(super) const PIECE: usize = 8 << 20;
+/// Bytes of a piece that is sent.
+const PIECE: usize = 8 << 20;
 
 /// Bytes of a piece that is asked for, and how many of them at once. Together no more than a slow link brings within the
 /// time of one request.
-const ASKED: u64 = 2 << 20;
+pub(super) const ASKED: u64 = 2 << 20;
 const AHEAD: usize = 4;
 
 /// Snapshots that may be removed under a reader before it gives up.
