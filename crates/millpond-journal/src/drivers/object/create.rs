@@ -1,11 +1,11 @@
 //! Creating an object that does not exist: the one thing a journal asks of a store.
 
 use millpond_core::Result;
+use millpond_objects::place::{Patience, failed};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, PutMode, PutOptions};
 
-use super::errors::{failed, is_there_already};
-use super::patient::Patience;
+use super::errors::is_there_already;
 
 /// The options of a put that succeeds for one caller only.
 pub(super) fn create_only() -> PutOptions {

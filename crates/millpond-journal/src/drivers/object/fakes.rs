@@ -34,8 +34,6 @@ pub(super) enum Fault {
     Forbids,
     /// It does not tell what it knows of an object.
     HeadsFail,
-    /// It is overloaded, and says so to each request: it writes all the same, and keeps to its conditions.
-    Overloaded,
 }
 
 impl Fault {
@@ -75,10 +73,6 @@ fn overloaded() -> object_store::Error {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
-        if self.fault == Fault::Overloaded {
-            self.inner.put_opts(location, payload, options).await?;
-            return Err(overloaded());
-        }
         if self.is_silent_to(location, &payload) {
             return Err(overloaded());
         }
@@ -112,9 +106,6 @@ impl ObjectStore for Faulty {
         self.inner.put_multipart_opts(location, options).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.fault == Fault::Overloaded {
-            return Err(overloaded());
-        }
         if self.fault == Fault::HeadsFail && options.head {
             return Err(object_store::Error::Generic { store: "fake", source: "it does not say".into() });
         }

@@ -9,11 +9,11 @@
 //! not acknowledge anything, and its next read finds the floor.
 
 use millpond_core::{Error, Result};
+use millpond_objects::place::{Patience, failed, get};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
 
-use super::errors::{failed, get, is_there_already};
-use super::patient::Patience;
+use super::errors::is_there_already;
 
 /// What the floor says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

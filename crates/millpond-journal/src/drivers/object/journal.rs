@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use millpond_core::{Error, ErrorKind, Result};
+use millpond_objects::place::{Patience, failed, get};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::create::create_only;
-use super::errors::{failed, get, is_there_already, of_create};
+use super::errors::{is_there_already, of_create};
 use super::floor::Floor;
-use super::patient::Patience;
 use super::{ObjectOptions, snapshots};
 use crate::journal::{After, Append, Exclusive, Journal, Limit, Stored, lost};
 
@@ -261,7 +261,7 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let journal = ObjectJournal::new(
             Arc::clone(&store) as _,
-            Patience { calls: super::super::url::CALLS, host: Arc::new(millpond_core::SystemHost) },
+            Patience { calls: millpond_objects::place::CALLS, host: Arc::new(millpond_core::SystemHost) },
             Location::from("j"),
             &ObjectOptions::default(),
         );

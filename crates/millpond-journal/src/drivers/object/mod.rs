@@ -18,11 +18,9 @@ mod fakes;
 mod floor;
 mod journal;
 mod keeps;
-mod patient;
 mod probe;
 mod snapshots;
 mod sweep;
-mod url;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,16 +29,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use millpond_core::{CallPolicy, Durability, Error, ErrorKind, Examination, HealthCheck, Host, Probing, Result, SystemHost};
+use millpond_objects::place::{CALLS, Patience, failed, get};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Location;
 
 use self::create::create;
-use self::errors::failed;
 use self::journal::ObjectJournal;
-use self::patient::Patience;
 use crate::journal::{Journal, Journals, PlaceInfo};
 
-pub use self::url::ObjectPlace;
+pub use millpond_objects::place::ObjectPlace;
 
 /// The format that this program writes.
 const FORMAT: u32 = 1;
@@ -87,7 +84,7 @@ pub struct ObjectJournals {
 
 impl ObjectJournals {
     /// How requests are made if the URL does not say.
-    pub const CALLS: CallPolicy = url::CALLS;
+    pub const CALLS: CallPolicy = CALLS;
 
     /// Opens a place in an object store. A new one is probed: does it really create an object only if it is absent?
     ///
@@ -97,25 +94,25 @@ impl ObjectJournals {
     pub async fn open(place: ObjectPlace, options: ObjectOptions) -> Result<Self> {
         let (place, patience) = place.patient(Arc::clone(&options.host));
         let mark = place.location("millpond.json");
-        match place.store.get(&mark).await {
+        match place.store().get(&mark).await {
             Ok(found) => {
                 check_format(&found.bytes().await.map_err(failed("read", &mark))?)?;
             }
             Err(object_store::Error::NotFound { .. }) if options.create => {
                 if options.probe {
-                    probe::run(&*place.store, &patience, &place.location("probe")).await?;
+                    probe::run(place.store(), &patience, &place.location("probe")).await?;
                 }
                 let text = format!("{{\"millpond\":\"object\",\"format\":{FORMAT}}}\n");
                 // Another process was faster, or an earlier try of this one: what is there tells.
-                if !create(&*place.store, &patience, &mark, &text).await? {
-                    let found = errors::get(&*place.store, &mark).await?;
+                if !create(place.store(), &patience, &mark, &text).await? {
+                    let found = get(place.store(), &mark).await?;
                     check_format(
                         &found.ok_or_else(|| Error::unavailable(format!("cannot create {mark}, though nothing is there")))?,
                     )?;
                 }
             }
             Err(object_store::Error::NotFound { .. }) => {
-                return Err(Error::not_found(format!("there is no store at {}", place.shown)));
+                return Err(Error::not_found(format!("there is no store at {}", place.shown())));
             }
             Err(error) => return Err(failed("read", &mark)(error)),
         }
@@ -128,7 +125,7 @@ impl ObjectJournals {
     async fn schema(&self) -> HealthCheck {
         let mark = self.place.location("millpond.json");
         let read = async {
-            match errors::get(&*self.place.store, &mark).await? {
+            match get(self.place.store(), &mark).await? {
                 Some(bytes) => read_format(&bytes),
                 None => Err(Error::corrupt(format!("{mark}, which makes this a store, is gone"))
                     .with_next("restore it from a copy of the bucket")),
@@ -185,25 +182,25 @@ fn judge_probe(error: Error) -> (HealthCheck, Option<Durability>) {
 impl Journals for ObjectJournals {
     fn info(&self) -> PlaceInfo {
         PlaceInfo {
-            kind: self.place.kind,
-            location: self.place.shown.clone(),
-            durability: self.place.keeps.durability(),
+            kind: self.place.kind(),
+            location: self.place.shown().to_owned(),
+            durability: keeps::durability(self.place.keeps()),
             facts: vec![
                 ("format", FORMAT.to_string()),
-                ("acknowledged", self.place.keeps.words()),
+                ("acknowledged", self.place.keeps().words()),
                 ("created_if_absent", "probed when the store was made".to_owned()),
             ],
         }
     }
 
     async fn examine(&self, probing: Probing) -> Result<Examination> {
-        let mut examined = self.place.keeps.examine()?;
+        let mut examined = keeps::examine(self.place.keeps())?;
         examined.checks.push(self.schema().await);
         if probing == Probing::ReadOnly {
             return Ok(examined);
         }
         let folder = self.place.location("probe");
-        match probe::run(&*self.place.store, &self.patience, &folder).await {
+        match probe::run(self.place.store(), &self.patience, &folder).await {
             Ok(()) => examined.checks.push(HealthCheck::ok(CONDITIONAL, "of several who create one object, one succeeds")),
             Err(error) => {
                 let (check, durability) = judge_probe(error);
@@ -212,7 +209,7 @@ impl Journals for ObjectJournals {
                 examined.checks.push(check);
             }
         }
-        match probe::clock(&*self.place.store, &folder).await {
+        match probe::clock(self.place.store(), &folder).await {
             Ok(clock) => examined.clock = Some(clock),
             Err(error) => examined.checks.push(HealthCheck::problem(SERVER_CLOCK, &error)),
         }
@@ -220,7 +217,7 @@ impl Journals for ObjectJournals {
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn Journal>> {
-        Ok(Arc::new(ObjectJournal::new(Arc::clone(&self.place.store), self.patience.clone(), self.folder(name), &self.options)))
+        Ok(Arc::new(ObjectJournal::new(Arc::clone(self.place.store()), self.patience.clone(), self.folder(name), &self.options)))
     }
 
     async fn remove(&self, name: &str) -> Result<()> {

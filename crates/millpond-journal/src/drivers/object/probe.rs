@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use millpond_core::{Error, ErrorKind, Result, ServerClock, Timestamp};
+use millpond_objects::place::{Patience, failed, get};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::create::create;
-use super::errors::{failed, get};
-use super::patient::Patience;
 
 /// Writers of one race.
 const WRITERS: usize = 16;
@@ -126,7 +125,7 @@ mod tests {
     use object_store::memory::InMemory;
 
     fn patience() -> Patience {
-        Patience { calls: super::super::url::CALLS, host: std::sync::Arc::new(millpond_core::SystemHost) }
+        Patience { calls: millpond_objects::place::CALLS, host: std::sync::Arc::new(millpond_core::SystemHost) }
     }
 
     #[tokio::test(start_paused = true)]

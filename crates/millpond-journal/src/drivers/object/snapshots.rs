@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use millpond_core::{Error, Result};
+use millpond_objects::place::failed;
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::errors::failed;
 use crate::drivers::{pieces, whole};
 
 /// Bytes of a piece that is sent.

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use millpond_core::Result;
+use millpond_objects::place::{ObjectPlace, Patience, failed};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
-use super::errors::failed;
 use super::floor::Floor;
-use super::patient::Patience;
-use super::url::ObjectPlace;
 
 /// Removals that are finished in one go.
 const AT_ONCE: usize = 1_000;
@@ -24,10 +22,10 @@ pub(super) async fn remove(
     name: &str,
     grace: Duration,
 ) -> Result<()> {
-    Floor::Removed.raise(&*place.store, patience, &folder.clone().join("floor")).await?;
+    Floor::Removed.raise(place.store(), patience, &folder.clone().join("floor")).await?;
     let note = place.location("removed").join(name);
-    place.store.put(&note, "".into()).await.map_err(failed("write", &note))?;
-    let (store, folder) = (Arc::clone(&place.store), folder.clone());
+    place.store().put(&note, "".into()).await.map_err(failed("write", &note))?;
+    let (store, folder) = (Arc::clone(place.store()), folder.clone());
     tokio::spawn(async move {
         tokio::time::sleep(grace).await;
         report(finish(&*store, &folder, &note).await);
@@ -37,7 +35,7 @@ pub(super) async fn remove(
 
 /// Finishes removals that another process began and did not finish.
 pub(super) fn finish_removals(place: &ObjectPlace, grace: Duration) {
-    let (store, notes, journals) = (Arc::clone(&place.store), place.location("removed"), place.location("journals"));
+    let (store, notes, journals) = (Arc::clone(place.store()), place.location("removed"), place.location("journals"));
     tokio::spawn(async move {
         let found: Vec<_> = store.list(Some(&notes)).take(AT_ONCE).try_collect().await.unwrap_or_default();
         if found.is_empty() {

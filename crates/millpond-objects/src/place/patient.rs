@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   read, list, overwrite        again until answered: the second does what the first did
-//!   create, compare and set      once: only a look at the object tells what became of it (`create.rs`, `floor.rs`)
+//!   create, compare and set      once: only a look at the object tells what became of it (the journal's `create.rs`, `floor.rs`)
 //!   uploads in parts, listings,  by the client, which knows where it was; as often and as long as the others
 //!   bodies of large objects
 //! ```
@@ -31,11 +31,11 @@ const BODY: u64 = 32 << 20;
 
 /// One place, reached in two ways.
 #[derive(Debug, Clone)]
-pub(super) struct Ways {
+pub(crate) struct Ways {
     /// Asks once. Whoever calls knows what may be asked again.
-    pub(super) once: Arc<dyn ObjectStore>,
+    pub(crate) once: Arc<dyn ObjectStore>,
     /// Asks again by itself.
-    pub(super) again: Arc<dyn ObjectStore>,
+    pub(crate) again: Arc<dyn ObjectStore>,
 }
 
 /// How the client asks again by itself.
@@ -48,19 +48,25 @@ pub(super) fn client_retries(calls: &CallPolicy) -> RetryConfig {
 
 /// How long and how often a store is asked.
 #[derive(Debug, Clone)]
-pub(super) struct Patience {
-    pub(super) calls: CallPolicy,
-    pub(super) host: Arc<dyn Host>,
+pub struct Patience {
+    /// Deadline, tries and pauses.
+    pub calls: CallPolicy,
+    /// Randomness, for the pauses.
+    pub host: Arc<dyn Host>,
 }
 
 impl Patience {
     /// The same for finding out what became of something: until the time is over, however often that takes.
-    pub(super) fn settling(&self) -> Self {
+    #[must_use]
+    pub fn settling(&self) -> Self {
         Self { calls: self.calls.settling(self.calls.timeout), host: Arc::clone(&self.host) }
     }
 
     /// Asks until there is an answer that stays.
-    pub(super) async fn repeat<T, F>(&self, mut ask: impl FnMut() -> F + Send) -> Result<T>
+    ///
+    /// # Errors
+    /// The last one, when it stays or the time is over.
+    pub async fn repeat<T, F>(&self, mut ask: impl FnMut() -> F + Send) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send,
     {
@@ -81,13 +87,13 @@ impl Patience {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Patient {
+pub(crate) struct Patient {
     ways: Ways,
     patience: Patience,
 }
 
 impl Patient {
-    pub(super) fn new(ways: Ways, patience: Patience) -> Self {
+    pub(crate) fn new(ways: Ways, patience: Patience) -> Self {
         Self { ways, patience }
     }
 
@@ -120,7 +126,7 @@ fn silence(after: Duration) -> Error {
 
 /// Whether an error says that the same may go well in a while: no connection, a broken one, silence, a server that is
 /// overloaded or ill. What a server refuses it will refuse again.
-fn passes(error: &Error) -> bool {
+pub(crate) fn passes(error: &Error) -> bool {
     let Error::Generic { source, .. } = error else { return false };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
     let mut text = source.to_string();
@@ -193,10 +199,9 @@ impl ObjectStore for Patient {
 mod tests {
     use millpond_core::SystemHost;
     use object_store::ObjectStoreExt as _;
-    use object_store::memory::InMemory;
 
-    use super::super::fakes::{Fault, Faulty};
     use super::*;
+    use crate::fakes::{Fault, Faulty};
 
     fn generic(text: &str) -> Error {
         Error::Generic { store: "S3", source: text.to_owned().into() }
@@ -205,14 +210,14 @@ mod tests {
     /// Sent again, a create that was carried out would be told that somebody else was first.
     #[tokio::test(start_paused = true)]
     async fn a_create_is_sent_once_and_what_does_the_same_twice_as_often_as_asked_for() {
-        let inner = InMemory::new();
-        let once: Arc<dyn ObjectStore> = Arc::new(Faulty { inner: inner.clone(), fault: Fault::Overloaded });
+        let faulty = Faulty::new(Fault::Overloaded);
+        let (inner, once): (_, Arc<dyn ObjectStore>) = (Arc::clone(&faulty.inner), Arc::new(faulty));
         let calls = CallPolicy { retries: Some(3), ..CallPolicy::within(Duration::from_secs(60)) };
         let calls = CallPolicy { retry_first: Duration::from_secs(2), retry_max: Duration::from_secs(2), ..calls };
         let store = Patient::new(Ways { again: Arc::clone(&once), once }, Patience { calls, host: Arc::new(SystemHost) });
         let at = |name: &str| Location::from(name);
         let began = Instant::now();
-        let created = store.put_opts(&at("a"), "1".into(), super::super::create::create_only()).await;
+        let created = store.put_opts(&at("a"), "1".into(), PutOptions { mode: PutMode::Create, ..PutOptions::default() }).await;
         assert!(matches!(created, Err(Error::Generic { .. })), "nobody else was first: {created:?}");
         assert!(inner.head(&at("a")).await.is_ok() && began.elapsed().is_zero(), "it was carried out, and not sent again");
         let began = Instant::now();

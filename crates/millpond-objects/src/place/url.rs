@@ -11,31 +11,39 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Location;
+use object_store::signer::Signer;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use super::keeps::Keeps;
 use super::patient::{Patience, Patient, Ways, client_retries};
 
 /// How requests are made, if the URL does not say.
-pub(super) const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(30)).pausing(Duration::from_secs(2));
+pub const CALLS: CallPolicy = CallPolicy::within(Duration::from_secs(30)).pausing(Duration::from_secs(2));
 /// How long one connection may take to come about, at most.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A place in an object store.
 #[derive(Debug, Clone)]
 pub struct ObjectPlace {
-    pub(super) store: Arc<dyn ObjectStore>,
+    store: Arc<dyn ObjectStore>,
     /// Another way to the same; `None` where there is no server.
     again: Option<Arc<dyn ObjectStore>>,
+    /// Who signs addresses, where that can be done.
+    signer: Option<Arc<dyn Signer>>,
     /// How requests are made.
     calls: CallPolicy,
+    /// The server or account, where the URL's path does not name it.
+    server: Option<String>,
     prefix: Location,
-    pub(super) kind: &'static str,
-    pub(super) shown: String,
-    pub(super) keeps: Keeps,
+    kind: &'static str,
+    shown: String,
+    keeps: Keeps,
 }
 
 impl ObjectPlace {
+    /// The kind of a folder that is reached through the client of an object store.
+    pub const FOLDER: &str = "object-file";
+
     /// Reads `s3://BUCKET/PREFIX`, `minio://HOST:PORT/BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or
     /// `object-file:DIR`; `None` for another kind of URL.
     ///
@@ -102,26 +110,34 @@ impl ObjectPlace {
         Self::new(store, prefix, "object", prefix, Keeps::NobodyKnows("a store of the application's own".to_owned()))
     }
 
+    /// As a server's place is, which is asked again.
+    #[cfg(test)]
+    pub(crate) fn patient_of(store: Arc<dyn ObjectStore>) -> Self {
+        Self { again: Some(Arc::clone(&store)), ..Self::of(store, "p") }
+    }
+
     fn new(store: Arc<dyn ObjectStore>, prefix: &str, kind: &'static str, shown: &str, keeps: Keeps) -> Self {
-        Self { store, again: None, calls: CALLS, prefix: Location::from(prefix), kind, shown: shown.to_owned(), keeps }
+        let (prefix, shown) = (Location::from(prefix), shown.to_owned());
+        Self { store, again: None, signer: None, calls: CALLS, server: None, prefix, kind, shown, keeps }
     }
 
     /// A place on a server: what one and the same client does once, and what it does again by itself.
-    fn remote(
-        build: impl Fn(RetryConfig) -> object_store::Result<Arc<dyn ObjectStore>>,
+    fn remote<S: ObjectStore + Signer>(
+        build: impl Fn(RetryConfig) -> object_store::Result<S>,
         calls: CallPolicy,
         prefix: &str,
         kind: &'static str,
         path: &str,
         keeps: Keeps,
     ) -> Result<Self> {
-        let again = build(client_retries(&calls)).map_err(bad(path))?;
+        let again = Arc::new(build(client_retries(&calls)).map_err(bad(path))?);
         let once = build(RetryConfig { max_retries: 0, ..client_retries(&calls) }).map_err(bad(path))?;
-        Ok(Self { again: Some(again), calls, ..Self::new(once, prefix, kind, path, keeps) })
+        let signer = Some(Arc::clone(&again) as Arc<dyn Signer>);
+        Ok(Self { again: Some(again), signer, calls, ..Self::new(Arc::new(once), prefix, kind, path, keeps) })
     }
 
     /// The place as it is used, its server asked as the URL says; and how that is.
-    pub(super) fn patient(mut self, host: Arc<dyn Host>) -> (Self, Patience) {
+    pub fn patient(mut self, host: Arc<dyn Host>) -> (Self, Patience) {
         let patience = Patience { calls: self.calls, host };
         if let Some(again) = self.again.take() {
             self.store = Arc::new(Patient::new(Ways { once: self.store, again }, patience.clone()));
@@ -134,7 +150,7 @@ impl ObjectPlace {
         made.map_err(|e| Error::unavailable(format!("cannot make the folder {folder}")).with_source(e))?;
         let url = format!("object-file:{folder}");
         let store = LocalFileSystem::new_with_prefix(folder).map_err(bad(&url))?.with_fsync(true);
-        Ok(Self::new(Arc::new(store), "", "object-file", &url, Keeps::Files(folder.into())))
+        Ok(Self::new(Arc::new(store), "", Self::FOLDER, &url, Keeps::Files(folder.into())))
     }
 
     /// Amazon's S3, or what speaks as it does at `endpoint`; the usual variables may name one, too.
@@ -164,7 +180,10 @@ impl ObjectPlace {
         let http = endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:"));
         let keeps = Keeps::of_service("Amazon S3", endpoint.as_deref(), &["amazonaws.com", "amazonaws.com.cn", "googleapis.com"]);
         let builder = builder.with_client_options(client(http, &calls));
-        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "s3", path, keeps)
+        let server =
+            endpoint.filter(|_| !path.starts_with("minio:")).map(|endpoint| format!("endpoint={}", without_user(&endpoint)));
+        let place = Self::remote(|retries| builder.clone().with_retry(retries).build(), calls, prefix, "s3", path, keeps)?;
+        Ok(Self { server, ..place })
     }
 
     fn google(path: &str, rest: &str, settings: Settings<'_>, calls: CallPolicy) -> Result<Self> {
@@ -174,7 +193,7 @@ impl ObjectPlace {
         let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
         let keeps = Keeps::of_service("Google Cloud Storage", endpoint.as_deref(), &["googleapis.com"]);
         let builder = builder.with_client_options(client(false, &calls));
-        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "gs", path, keeps)
+        Self::remote(|retries| builder.clone().with_retry(retries).build(), calls, prefix, "gs", path, keeps)
     }
 
     fn azure(path: &str, rest: &str, settings: Settings<'_>, calls: CallPolicy) -> Result<Self> {
@@ -185,12 +204,46 @@ impl ObjectPlace {
         let endpoint =
             if emulated { Some("an emulator".to_owned()) } else { builder.get_config_value(&AzureConfigKey::Endpoint) };
         let keeps = Keeps::of_service("Azure Blob Storage", endpoint.as_deref(), &["core.windows.net", "core.chinacloudapi.cn"]);
+        let server = builder.get_config_value(&AzureConfigKey::AccountName).map(|account| format!("account={account}"));
         let builder = builder.with_client_options(client(false, &calls));
-        Self::remote(|retries| Ok(Arc::new(builder.clone().with_retry(retries).build()?)), calls, prefix, "az", path, keeps)
+        let place = Self::remote(|retries| builder.clone().with_retry(retries).build(), calls, prefix, "az", path, keeps)?;
+        Ok(Self { server, ..place })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The scheme of its URL.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Its URL without parameters, and without secrets.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Who signs addresses; `None` where nobody can.
+    pub fn signer(&self) -> Option<&Arc<dyn Signer>> {
+        self.signer.as_ref()
+    }
+
+    /// Which place this is, a name below its prefix: the same for nothing else, and without secrets. A bucket of the same
+    /// name on another server, or a container of another account, is another place.
+    pub fn named_below(&self, name: &str) -> String {
+        let below = format!("{}/{name}", self.shown.trim_end_matches('/'));
+        self.server.iter().fold(below, |below, server| format!("{below}?{server}"))
+    }
+
+    /// What it keeps of what it acknowledged, and who says so.
+    pub fn keeps(&self) -> &Keeps {
+        &self.keeps
     }
 
     /// A location below this place's prefix.
-    pub(super) fn location(&self, name: &str) -> Location {
+    pub fn location(&self, name: &str) -> Location {
         self.prefix.clone().join(name)
     }
 }
@@ -234,6 +287,14 @@ fn bucket<'a>(path: &str, rest: &'a str) -> Result<(&'a str, &'a str)> {
         ));
     }
     Ok((bucket, prefix))
+}
+
+/// An address without the name and the password that somebody put into it.
+fn without_user(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}/{path}").trim_end_matches('/').to_owned()
 }
 
 /// What follows the question mark. A value is never part of an error: somebody may have put a secret there.
@@ -290,6 +351,18 @@ mod tests {
         let more = ["minio://h/b?tls=yes", "s3://b?region=x&region=y", "s3://b?durable=yes", "s3://b?durable"];
         for wrong in wrong.into_iter().chain(more) {
             assert!(kind(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_named_without_its_user() {
+        for (address, named) in [
+            ("http://h:1", "http://h:1"),
+            ("https://h:1/path/", "https://h:1/path"),
+            ("http://u:s3cret@h:1", "http://h:1"),
+            ("http://u:s3@cret@h/p@th", "http://h/p@th"),
+        ] {
+            assert_eq!(without_user(address), named);
         }
     }
 
