@@ -103,6 +103,11 @@ impl Store {
         &*self.shared.host
     }
 
+    /// The same, to be kept by what asks other servers.
+    pub fn shared_host(&self) -> Arc<dyn Host> {
+        Arc::clone(&self.shared.host)
+    }
+
     /// The engine's clock.
     pub fn now(&self) -> Timestamp {
         self.shared.host.now()

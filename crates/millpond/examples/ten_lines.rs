@@ -15,6 +15,7 @@ pub async fn run(place: &str) -> Result<usize> {
     let lease = pond.locks().acquire(&LockRequest::of("etl", Duration::from_secs(30)).wait(Duration::from_secs(10))).await?;
 
     let mut unit = pond.unit(); // one step of that run
+    unit.artifacts().put("executions/e1/crawl/fetch/m1.html", "<p>").provenance(&run, "fetch").await?;
     unit.runs().step_completed(run.id(), Step::new("fetch"));
     unit.events(run.stream()).append("page.fetched", &json!({ "url": "https://example.org" }));
     unit.checkpoints(run.id()).save(&json!({ "next": 2 }));

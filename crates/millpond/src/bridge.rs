@@ -30,7 +30,8 @@ impl Bridge {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("millpond-blocking")
-            .enable_time()
+            // Bytes may be kept behind a network.
+            .enable_all()
             .build()
             .map_err(|e| Error::unavailable("cannot start the thread of the blocking API").with_source(e))?;
         Ok(Self(Arc::new(Owned(Some(runtime)))))

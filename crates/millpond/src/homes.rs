@@ -35,11 +35,15 @@ pub enum Domain {
     Metrics,
     /// Locks.
     Locks,
+    /// Artifacts and the units that write them.
+    Artifacts,
+    /// Lineage: always in the store of the artifacts.
+    Lineage,
 }
 
 impl Domain {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Workflows,
         Self::Flows,
         Self::Sessions,
@@ -49,6 +53,8 @@ impl Domain {
         Self::DeadLetters,
         Self::Metrics,
         Self::Locks,
+        Self::Artifacts,
+        Self::Lineage,
     ];
 
     /// Its name in a configuration.
@@ -63,6 +69,8 @@ impl Domain {
             Self::DeadLetters => "dead_letters",
             Self::Metrics => "metrics",
             Self::Locks => "locks",
+            Self::Artifacts => "artifacts",
+            Self::Lineage => "lineage",
         }
     }
 
@@ -73,12 +81,13 @@ impl Domain {
             Self::Flows => Some("flows/"),
             Self::DeadLetters => Some("dead_letters/"),
             Self::Locks => Some("locks/"),
+            Self::Artifacts => Some("artifacts/"),
             _ => None,
         }
     }
 
     /// Whose stream this is.
-    fn of_stream(stream: &str) -> Self {
+    pub(crate) fn of_stream(stream: &str) -> Self {
         Self::ALL.into_iter().find(|d| d.streams().is_some_and(|prefix| stream.starts_with(prefix))).unwrap_or(Self::Events)
     }
 
@@ -115,14 +124,20 @@ impl Homes {
     }
 
     /// The main store, and others with the domains that live there.
-    pub(crate) fn several(main: Store, others: Vec<(Store, Vec<Domain>)>) -> Self {
+    ///
+    /// # Errors
+    /// `Unsupported` when lineage would live elsewhere than artifacts.
+    pub(crate) fn several(main: Store, others: Vec<(Store, Vec<Domain>)>) -> Result<Self> {
         let mut homes = Self::one(main);
         for (store, domains) in others {
             let at = homes.stores.len();
             homes.stores.push(store);
             homes.placed.extend(domains.into_iter().map(|domain| (domain, at)));
         }
-        homes
+        // An artifact and its row of lineage are one commit.
+        let beside = [(Domain::Artifacts, "artifacts"), (Domain::Lineage, "lineage")];
+        homes.only("artifacts and their lineage", &beside.map(|(domain, name)| (name.to_owned(), homes.at(Some(domain)))))?;
+        Ok(homes)
     }
 
     pub(crate) fn inline(&self) -> Self {
@@ -150,7 +165,10 @@ impl Homes {
     }
 
     fn at(&self, domain: Option<Domain>) -> usize {
-        domain.and_then(|domain| self.placed.get(&domain)).copied().unwrap_or(0)
+        let Some(domain) = domain else { return 0 };
+        // Who places the artifacts need not name their lineage.
+        let beside = || if domain == Domain::Lineage { self.placed.get(&Domain::Artifacts) } else { None };
+        self.placed.get(&domain).or_else(beside).copied().unwrap_or(0)
     }
 
     /// The one store of everything that a commit touches, and of further domains.

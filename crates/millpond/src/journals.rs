@@ -7,7 +7,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millpond_core::{CallPolicy, Engine, Error, Host, Result, unknown_parameter};
+#[cfg(feature = "file")]
+use millpond_core::unknown_parameter;
+use millpond_core::{CallPolicy, Engine, Error, Host, Result};
 use millpond_journal::{JournalEngine, JournalOptions, Journals};
 
 #[cfg(feature = "file")]
@@ -104,6 +106,29 @@ pub(crate) async fn open(url: &str, host: Arc<dyn Host>, create: bool) -> Result
     }
     let engine = JournalEngine::connect(open_place(driver, url, create, host), options).await?;
     Ok(Some(Arc::new(engine)))
+}
+
+/// Where the bytes of a store on a journal go: `None` when it is of another kind of store, `Some(None)` when it has no
+/// place of its own.
+#[cfg_attr(not(any(feature = "file", feature = "object")), allow(unreachable_patterns))]
+pub(crate) fn objects_beside(url: &str) -> Option<Option<String>> {
+    let driver = driver(url)?;
+    let (url, _) = take_cache(url).ok()?;
+    Some(match driver {
+        #[cfg(feature = "file")]
+        Driver::File => FilePlace::parse(&url).ok().map(|place| format!("file:{}", place.folder.join("objects").display())),
+        #[cfg(feature = "object")]
+        Driver::Object => {
+            let (place, parameters) = url.split_once('?').map_or((url.as_str(), None), |(place, rest)| (place, Some(rest)));
+            // What the store is said to keep is said of its entries.
+            let parameters: Vec<&str> =
+                parameters.unwrap_or_default().split('&').filter(|p| !p.is_empty() && !p.starts_with("durable=")).collect();
+            let mark = if parameters.is_empty() { "" } else { "?" };
+            Some(format!("{}/objects{mark}{}", place.trim_end_matches('/'), parameters.join("&")))
+        }
+        #[allow(unreachable_patterns)]
+        _ => None,
+    })
 }
 
 /// The URL without `cache=FOLDER`, and the folder.

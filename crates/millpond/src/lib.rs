@@ -18,6 +18,7 @@
 
 #[macro_use]
 mod bridge;
+mod artifacts;
 pub mod blocking;
 mod checkpoints;
 mod conditions;
@@ -31,19 +32,33 @@ mod health;
 mod homes;
 #[cfg(feature = "journal")]
 mod journals;
+mod lineage;
 pub mod locks;
 mod metrics;
+mod objects;
 mod open;
+mod payloads;
+mod pins;
 mod pond;
+mod prune;
+mod replay;
 mod runs;
 pub mod sessions;
 mod text;
 #[cfg(feature = "file")]
 mod tree;
 mod unit;
+mod units;
 mod workflows;
 pub mod yaml;
 
+pub use artifacts::{
+    ARTIFACT_DELETED, ARTIFACT_WRITTEN, Artifact, ArtifactFilter, ArtifactKey, ArtifactList, ArtifactReader, ArtifactVersion,
+    ArtifactWatch, Artifacts, BlockSums, Body, DamagedArtifact, Downloaded, DownloadedFile, KEYS_AT_ONCE, KeptBecause, Listed,
+    ListedPage, MovedPlace, NewArtifact, NotDownloaded, Only, Provenance, PurgeVersions, PurgedVersions, PutArtifact,
+    SavedArtifact, StorageEvent, StorageEventKind, UnitArtifacts, VerifiedArtifacts, VerifyArtifacts, VerifyProgress,
+    WatchArtifacts,
+};
 pub use checkpoints::{
     CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES, Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope,
     Checkpoints, NewCheckpoint, Payload, PayloadKind, Scope,
@@ -62,6 +77,11 @@ pub use flows::{
 };
 pub use health::{Health, HealthRequest};
 pub use homes::Domain;
+pub use lineage::{
+    AdapterCounts, ArtifactRef, FoundBy, LineageChain, LineageEdge, LineageEnd, LineageFilter, LineageOrder, LineageRelative,
+    LineageRow, LineageRows, LineageStats, LineageStatus, LineageWalk, MissingRow, NewLineage, OpenLineagePage, WalkLimits,
+    WalkedRow,
+};
 pub use locks::{Attempt, Lease, LockFilter, LockInfo, LockPage, LockRequest, Locks};
 pub use metrics::{
     Execution, Feedback, FeedbackFilter, Measure, MetricSummary, Metrics, NamedCount, NamedDuration, NewFeedback, NewPattern,
@@ -69,8 +89,19 @@ pub use metrics::{
     pattern_kinds,
 };
 pub use millpond_core::*;
+pub use objects::ObjectsPlace;
 pub use open::{OpenOptions, open};
+pub use payloads::PayloadObject;
+pub use pins::{ExecutionPins, PINS_OF_EXECUTION, Pin, PinFilter, Pins};
 pub use pond::Pond;
+pub use prune::{
+    PRUNE_REASONS_NAMED, Prune, PruneCounts, PruneFilter, PruneObstacle, PrunePhase, PrunePlan, PruneReason, PruneStatus,
+    PrunedObject, Prunes,
+};
+pub use replay::{
+    ARTIFACT_REPLAYED, EXPECTED_KEYS, MESSAGES_AT_ONCE, PlannedMessage, ProblemKind, REPLAY_PROBLEMS_NAMED, Replay, ReplayFilter,
+    ReplayPage, ReplayPlan, ReplayProblem, ReplayRequest, ReplayStatus, Replays,
+};
 pub use runs::{
     Action, NewRun, Run, RunConfig, RunCounters, RunEnd, RunFilter, RunKey, RunOrder, RunStatus, Runs, Step, kinds as run_events,
 };
@@ -80,7 +111,12 @@ pub use sessions::{
 };
 #[cfg(feature = "file")]
 pub use tree::{Adoption, Fate, Tree, TreeMode, TreeStatus};
-pub use unit::{Unit, UnitCheckpoints, UnitEvents, UnitMetrics, UnitRuns};
+pub use unit::{Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
+pub use units::{
+    COMPENSATION_TRIES, CollectRequest, Collected, Compensations, MissingObject, OperationKind, OperationStatus, PathClaim,
+    Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor, UnitInfo, UnitOperation, UnitState, Units,
+    UnusedObject,
+};
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,
 };

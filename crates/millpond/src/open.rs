@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millpond_core::{Durability, Engine, Error, ErrorKind, Front, Host, Namespace, QueueLimits, Result, Store, SystemHost};
 
+use crate::objects::ObjectsHome;
 use crate::{Config, Pond};
 
 /// How to open a place.
@@ -15,6 +16,7 @@ pub struct OpenOptions {
     queue: QueueLimits,
     create: bool,
     require: Option<Durability>,
+    objects: Option<String>,
     #[cfg(feature = "file")]
     adopt: bool,
 }
@@ -27,6 +29,7 @@ impl Default for OpenOptions {
             queue: QueueLimits::default(),
             create: true,
             require: None,
+            objects: None,
             #[cfg(feature = "file")]
             adopt: true,
         }
@@ -86,6 +89,14 @@ impl OpenOptions {
         self
     }
 
+    /// Where the bytes of artifacts go: a folder, `s3://BUCKET/PREFIX` (also `minio:`, `gs:`, `az:`) or `memory:`. Stores in
+    /// files and in object stores have a place of their own; for the others nothing can be written until one is named.
+    #[must_use]
+    pub fn objects(mut self, url: impl Into<String>) -> Self {
+        self.objects = Some(url.into());
+        self
+    }
+
     /// Whether files of a readable tree that were edited by hand are adopted while opening; they are, if not said. If not,
     /// the files are left alone until [`crate::Tree::adopt`] is called.
     #[cfg(feature = "file")]
@@ -100,7 +111,7 @@ impl OpenOptions {
     /// # Errors
     /// As [`open`]; `Unsupported` when it keeps less than was [required](OpenOptions::require).
     pub async fn open(self, url: &str) -> Result<Pond> {
-        let pond = Pond::new(self.store_of(url).await?).await?;
+        let pond = Pond::new(self.store_of(url).await?).await?.with_home(ObjectsHome::of(self.objects.as_deref(), url));
         self.beside(pond, &[url]).await
     }
 
@@ -138,8 +149,10 @@ impl OpenOptions {
             others.push((self.store_of(&url).await?, domains));
             urls.push(url);
         }
+        let artifacts = others.iter().position(|(_, domains)| domains.contains(&crate::Domain::Artifacts)).map_or(0, |at| at + 1);
+        let home = ObjectsHome::of(self.objects.as_deref().or(config.objects()), &urls[artifacts]);
         let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-        self.beside(Pond::over(main, others).await?, &urls).await
+        self.beside(Pond::over(main, others).await?.with_home(home), &urls).await
     }
 
     pub(crate) async fn store_of(&self, url: &str) -> Result<Store> {
@@ -249,6 +262,22 @@ impl std::fmt::Debug for Place {
 
 /// The store's file inside a folder.
 pub(crate) const FOLDER_FILE: &str = "millpond.db";
+
+/// Where the bytes of a store go that has a place for them: beside it. `None` for servers.
+pub(crate) fn objects_beside(url: &str) -> Option<String> {
+    #[cfg(feature = "journal")]
+    if let Some(place) = crate::journals::objects_beside(url) {
+        return place;
+    }
+    match Place::parse(url).ok()? {
+        Place::Memory => Some("memory:".to_owned()),
+        Place::Sqlite(path) if path.file_name().is_some_and(|name| name == FOLDER_FILE) => {
+            Some(format!("file:{}", path.with_file_name("objects").display()))
+        }
+        Place::Sqlite(path) => Some(format!("file:{}", path.with_extension("objects").display())),
+        Place::Postgres(_) => None,
+    }
+}
 
 impl Place {
     fn parse(url: &str) -> Result<Self> {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::homes::{Domain, Homes};
+use crate::objects::ObjectsHome;
+use crate::payloads::Payloads;
 use millpond_core::{Commit, Document, Outcome, Receipt, Records, Result, Selector, StartAt, Store, Subscription};
 
 /// One open namespace with its domains, in one store or in several. Cheap to clone.
@@ -11,6 +13,10 @@ pub struct Pond {
     homes: Homes,
     /// What saves remember, shared by all clones so that none has to read what another knows.
     checkpoint_heads: Arc<crate::checkpoints::Heads>,
+    /// Where bytes are.
+    objects: ObjectsHome,
+    /// What undoes steps outside of the store.
+    compensations: crate::Compensations,
     #[cfg(feature = "file")]
     /// By store; empty where there are none.
     trees: Arc<[Option<Arc<crate::Tree>>]>,
@@ -30,9 +36,9 @@ impl Pond {
     /// What would span two stores, a commit, a fence, a look at events or a subscription, is refused.
     ///
     /// # Errors
-    /// As [`Pond::new`].
+    /// As [`Pond::new`]; `Unsupported` when lineage is placed elsewhere than artifacts.
     pub async fn over(main: Store, others: Vec<(Store, Vec<Domain>)>) -> Result<Self> {
-        Self::of(Homes::several(main, others)).await
+        Self::of(Homes::several(main, others)?).await
     }
 
     async fn of(homes: Homes) -> Result<Self> {
@@ -43,6 +49,8 @@ impl Pond {
         Ok(Self {
             homes,
             checkpoint_heads: Arc::default(),
+            objects: ObjectsHome::nowhere(),
+            compensations: crate::Compensations::default(),
             #[cfg(feature = "file")]
             trees: Arc::default(),
         })
@@ -52,6 +60,17 @@ impl Pond {
     #[cfg(feature = "file")]
     pub(crate) fn with_trees(self, trees: Vec<Option<Arc<crate::Tree>>>) -> Self {
         Self { trees: trees.into(), ..self }
+    }
+
+    /// The same pond with the bytes of its artifacts in a place that is open. A pond made from a URL has a place already,
+    /// or says how to name one.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<dyn millpond_objects::Objects>) -> Self {
+        self.with_home(ObjectsHome::given(objects))
+    }
+
+    pub(crate) fn with_home(self, objects: ObjectsHome) -> Self {
+        Self { objects, ..self }
     }
 
     /// The readable trees, which stores in files have unless they were turned off.
@@ -156,6 +175,33 @@ impl Pond {
         crate::Unit::new(self.clone())
     }
 
+    /// Artifacts: bytes under keys, with what is known of where they come from.
+    pub fn artifacts(&self) -> crate::Artifacts {
+        crate::Artifacts::new(self.units(), self.runs())
+    }
+
+    /// The units of work: how they stand, what has to be undone, which bytes nobody names.
+    pub fn units(&self) -> crate::Units {
+        let store = self.store_of(Domain::Artifacts).clone();
+        let letters = self.store_of(Domain::DeadLetters).clone();
+        crate::Units::new(store, letters, self.objects.clone(), self.compensations.clone())
+    }
+
+    /// Pins: executions whose artifacts have to stay.
+    pub fn pins(&self) -> crate::Pins {
+        crate::Pins::new(self.store_of(Domain::Artifacts).clone())
+    }
+
+    /// Replays: artifacts of a stage, published anew, each once.
+    pub fn replays(&self) -> crate::Replays {
+        crate::Replays::new(self.artifacts(), self.homes.clone())
+    }
+
+    /// Prunes: executions that were written off, and all of them that is deleted.
+    pub fn prunes(&self) -> crate::Prunes {
+        crate::Prunes::new(self.clone())
+    }
+
     /// Events: what happened, in streams.
     pub fn events(&self) -> crate::Events {
         crate::Events::new(self.homes.clone())
@@ -168,12 +214,21 @@ impl Pond {
 
     /// Checkpoints: numbered states of sessions, workflows and runs.
     pub fn checkpoints(&self) -> crate::Checkpoints {
-        crate::Checkpoints::new(self.store_of(Domain::Checkpoints).clone(), Arc::clone(&self.checkpoint_heads))
+        let store = self.store_of(Domain::Checkpoints).clone();
+        let payloads = Payloads::new(store.clone(), Some(self.units()));
+        crate::Checkpoints::new(store, Arc::clone(&self.checkpoint_heads), payloads)
     }
 
     /// The dead letters.
     pub fn dead_letters(&self) -> crate::DeadLetters {
-        crate::DeadLetters::new(self.store_of(Domain::DeadLetters).clone())
+        let store = self.store_of(Domain::DeadLetters).clone();
+        let payloads = Payloads::new(store.clone(), Some(self.units()));
+        crate::DeadLetters::new(store, payloads)
+    }
+
+    /// Lineage: what became of what.
+    pub fn lineage(&self) -> crate::LineageRows {
+        crate::LineageRows::new(self.store_of(Domain::Lineage).clone())
     }
 
     /// A live feed.
@@ -211,6 +266,13 @@ pub(crate) static COLLECTIONS: &[(Domain, &[millpond_core::Collection])] = &[
     (Domain::Metrics, &crate::metrics::COLLECTIONS),
     (Domain::Workflows, &crate::workflows::COLLECTIONS),
     (Domain::Flows, &crate::flows::COLLECTIONS),
+    (Domain::Artifacts, &crate::artifacts::COLLECTIONS),
+    (Domain::Artifacts, &crate::units::COLLECTIONS),
+    (Domain::Artifacts, &crate::pins::COLLECTIONS),
+    (Domain::Artifacts, &crate::payloads::COLLECTIONS),
+    (Domain::Lineage, &crate::lineage::COLLECTIONS),
+    (Domain::Artifacts, &crate::replay::COLLECTIONS),
+    (Domain::Artifacts, &crate::prune::COLLECTIONS),
 ];
 
 /// Every domain's declarations. They are made when a pond is opened, so that raw commits can never get there first.

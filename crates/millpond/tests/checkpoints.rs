@@ -147,7 +147,7 @@ async fn large_ones_are_chunks_in_the_same_commit() {
     let latest = checkpoints.latest(run()).await.expect("reads").expect("is there");
     assert_eq!(latest.json::<String>().expect("json"), text);
 
-    let error = checkpoints.save_new(run(), NewCheckpoint::bytes(vec![0; CHECKPOINT_BYTES + 1])).await.expect_err("too large");
+    let error = checkpoints.save_part(run(), &NewCheckpoint::bytes(vec![0; CHECKPOINT_BYTES + 1])).await.expect_err("too large");
     assert!(error.kind() == ErrorKind::Invalid && error.message().contains(&CHECKPOINT_BYTES.to_string()), "{error}");
 
     assert_eq!(checkpoints.delete_all(run()).await.expect("deletes"), 2);

@@ -228,3 +228,57 @@ fn the_blocking_pond_opens_a_configuration_too() {
     assert!(folder.path().join("runs.db").exists());
     assert!(pond.runs().get(run.id()).unwrap().is_some());
 }
+
+#[tokio::test]
+async fn lineage_lives_where_artifacts_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = |name: &str| folder.path().join(name).display().to_string();
+    let file = format!("store: sqlite:{}\ndomains:\n  artifacts: sqlite:{}\n", store("main"), store("artifacts"));
+    let pond = read(&file, &[]).unwrap().open().await.unwrap();
+    pond.lineage().record(millpond::NewLineage::of("e", "r", "a").id("row")).await.unwrap();
+    assert!(pond.store_of(Domain::Artifacts).get("lineage", "row").await.unwrap().is_some(), "it follows them");
+    assert!(pond.store().get("lineage", "row").await.unwrap().is_none());
+    pond.close().await.unwrap();
+
+    let named = format!("{file}  lineage: sqlite:{}\n", store("artifacts"));
+    read(&named, &[]).unwrap().open().await.unwrap().close().await.unwrap();
+    let parted = read(&format!("{file}  lineage: sqlite:{}\n", store("main")), &[]).unwrap().open().await.err().unwrap();
+    assert_eq!(parted.kind(), ErrorKind::Unsupported, "{parted}");
+    for word in ["artifacts", "lineage", "main"] {
+        assert!(parted.message().contains(word), "{word}: {parted}");
+    }
+
+    let others = async |domains: [Domain; 1]| {
+        let other = millpond::open(&format!("sqlite:{}", store("other"))).await.unwrap();
+        let main = millpond::open(&format!("sqlite:{}", store("main"))).await.unwrap();
+        let pond = millpond::Pond::over(main.store().clone(), vec![(other.store().clone(), domains.to_vec())]).await;
+        pond.err().map(|e| e.kind())
+    };
+    assert_eq!(others([Domain::Lineage]).await, Some(ErrorKind::Unsupported));
+    assert_eq!(others([Domain::Artifacts]).await, None);
+}
+
+#[test]
+fn the_place_of_bytes_is_said_by_flag_then_environment_then_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |flag: Option<&str>, file: &str, environment: &[(&str, &str)]| {
+        let objects = flag.map(str::to_owned);
+        Sources { objects, ..sources(folder.path(), file, environment) }.resolve()
+    };
+    let environment = [("MILLPOND_OBJECTS", "./env")];
+    let forms = ["objects: ./file\n", "domains:\n  artifacts:\n    objects: ./file\n", "objects: { type: file, path: ./file }\n"];
+    for file in forms {
+        let said = |flag, environment: &[_]| named(flag, file, environment).unwrap().objects().map(str::to_owned).unwrap();
+        assert_eq!(said(Some("./flag"), &environment), "./flag", "{file}");
+        assert_eq!(said(None, &environment), "./env", "{file}");
+        assert!(said(None, &[]).ends_with("./file"), "{file}: {}", said(None, &[]));
+    }
+    let config = named(None, "store: a\nobjects: ./file\n", &[]).unwrap();
+    assert!(shown(&config).contains(&"objects=./file (millpond.yaml:2)".to_owned()), "{:?}", shown(&config));
+    assert_eq!(named(None, "", &[]).unwrap().objects(), None);
+    // The file's place of bytes belongs to the file's store.
+    let elsewhere = named(None, "objects: ./file\n", &[("MILLPOND_STORE", "sqlite:other.db")]).unwrap();
+    assert_eq!(elsewhere.objects(), None);
+    let twice = named(None, "objects: ./a\ndomains:\n  artifacts:\n    objects: ./b\n", &[]).unwrap_err();
+    assert!(twice.message().contains("objects have a place already"), "{twice}");
+}

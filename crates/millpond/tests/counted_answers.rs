@@ -59,6 +59,7 @@ fn checkpoint(n: u32) -> CheckpointRecord {
         size: 4,
         sha256: String::new(),
         chunks: 0,
+        object: None,
         note: None,
         metadata: BTreeMap::new(),
         extra: BTreeMap::new(),
@@ -233,6 +234,7 @@ fn letter(n: u32) -> DeadLetter {
         error_types: Vec::new(),
         last_error_type: Some(format!("type {}", n % 5)),
         attempts_dropped: 0,
+        payload_object: None,
         item,
     }
 }

@@ -123,6 +123,7 @@ fn letter(n: u32) -> DeadLetter {
         error_types: vec![rare(n, 2)],
         last_error_type: Some(rare(n, 3)),
         attempts_dropped: 0,
+        payload_object: None,
         item,
     }
 }

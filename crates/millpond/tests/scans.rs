@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use combine::fill;
 use millpond::{
-    DeadLetter, DeadLetterFilter, DeadLetterState, Feedback, FeedbackFilter, Page, Pond, Run, RunFilter, RunOrder, RunStatus,
-    Session, SessionFilter, SessionStatus, SessionType, Timestamp, Versioned,
+    ArtifactRef, DeadLetter, DeadLetterFilter, DeadLetterState, Feedback, FeedbackFilter, LineageEdge, LineageFilter,
+    LineageOrder, LineageRow, LineageStatus, Page, Pond, Run, RunFilter, RunOrder, RunStatus, Session, SessionFilter,
+    SessionStatus, SessionType, Timestamp, Versioned,
 };
 use millpond_sqlite::{PageCost, SqliteEngine, SqliteOptions};
 use support::CountingEngine;
@@ -199,4 +200,68 @@ async fn feedback_on_runs() {
     for (what, expected, filter) in filters {
         ground.costs(what, expected, ground.pond.metrics().feedback(&filter)).await;
     }
+}
+
+fn lineage_row(n: u32) -> LineageRow {
+    let mut row: LineageRow = serde_json::from_str(include_str!("golden/lineage_row-v1.json")).expect("a row");
+    row.id = format!("l{n:05}");
+    (row.started_at, row.completed_at) = (at(n), Some(at(n)));
+    (row.execution, row.route, row.adapter, row.stage) = (word(n), word(n), word(n), Some(word(n)));
+    (row.correlation, row.parent, row.batch, row.document) = (Some(word(n)), Some(word(n)), Some(word(n)), Some(word(n)));
+    row.artifact = Some(ArtifactRef::new(word(n)));
+    row.status = if rare(n) { LineageStatus::Failed } else { LineageStatus::Completed };
+    row.root = rare(n);
+    row.metadata = ["url", "origin", "title"].map(|name| (name.to_owned(), word(n).into())).into();
+    row.sealed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lineage() {
+    let ground = Ground::new().await;
+    fill(&ground.pond, COUNT, lineage_row).await;
+    let all = || LineageFilter::all().limit(PAGE);
+    let last = || all().order(LineageOrder::LastCompleted);
+    let filters = [
+        ("every row", Index, all()),
+        ("those that began first", Index, all().order(LineageOrder::FirstStarted)),
+        ("those that ended last", Index, last()),
+        ("those that ended first", Index, all().order(LineageOrder::FirstCompleted)),
+        ("execution", Index, all().execution("rare")),
+        ("route", Index, all().route("rare")),
+        ("adapter", Index, all().adapter("rare")),
+        ("stage", Index, all().stage("rare")),
+        ("status", Index, all().status(LineageStatus::Failed)),
+        ("one of two statuses", Index, all().status(LineageStatus::Failed).status(LineageStatus::Cancelled)),
+        ("correlation", Index, all().correlation("rare")),
+        ("parent", Index, all().parent("rare")),
+        ("batch", Index, all().batch("rare")),
+        ("document", Index, all().document("rare")),
+        ("root", Index, all().root(true)),
+        ("artifact", Index, all().artifact("rare")),
+        ("began", Index, all().started_before(at(COUNT / 2))),
+        ("execution, last ended first", Index, last().execution("rare")),
+        ("failures, last ended first", Index, last().status(LineageStatus::Failed)),
+        ("route, last ended first", More, last().route("rare")),
+        ("a part of the url", More, all().url("ARE")),
+        ("a part of the origin", More, all().origin("are")),
+        ("a part of the title", More, all().title("are")),
+    ];
+    for (what, expected, filter) in filters {
+        ground.costs(what, expected, ground.pond.lineage().list(&filter)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edges_of_lineage() {
+    let ground = Ground::new().await;
+    let edge = |n: u32| -> LineageEdge {
+        let edge = serde_json::json!({ "child": format!("l{n:05}"), "parent": word(n), "kind": "parent" });
+        serde_json::from_value(edge).expect("an edge")
+    };
+    fill(&ground.pond, COUNT, edge).await;
+    let page = ground.pond.lineage().children("rare", PAGE, None).await.expect("listed");
+    assert_eq!(page.items.len(), PAGE);
+    let query = millpond::Query::new("lineage_edges").expect("a name").eq("parent", "rare").limit(PAGE);
+    let cost = ground.sqlite.explain(ground.pond.store().namespace(), query).await.expect("explained");
+    assert!(cost.steps <= ALONG_AN_INDEX && cost.sorts == 0 && cost.scanned == 0, "{cost:?}");
 }

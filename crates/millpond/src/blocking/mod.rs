@@ -13,17 +13,23 @@ use crate::bridge::Bridge;
 pub use records::{Records, TypedQuery};
 pub use store::{Store, Subscription};
 
+pub use crate::artifacts::blocking::{ArtifactReader, ArtifactWatch, Artifacts, UnitArtifacts};
 pub use crate::checkpoints::blocking::Checkpoints;
 pub use crate::dead_letters::blocking::DeadLetters;
 pub use crate::events::blocking::{EventFeed, EventReader, Events};
 pub use crate::flows::blocking::{FlowWatch, Flows};
+pub use crate::lineage::blocking::LineageRows;
 pub use crate::locks::blocking::Locks;
 pub use crate::metrics::blocking::Metrics;
+pub use crate::pins::blocking::Pins;
+pub use crate::prune::blocking::Prunes;
+pub use crate::replay::blocking::Replays;
 pub use crate::runs::blocking::Runs;
 pub use crate::sessions::blocking::Sessions;
 #[cfg(feature = "file")]
 pub use crate::tree::blocking::Tree;
 pub use crate::unit::blocking::Unit;
+pub use crate::units::blocking::Units;
 pub use crate::workflows::blocking::Workflows;
 
 /// Opens the `default` namespace of a place. See [`crate::open`].
@@ -121,6 +127,31 @@ impl Pond {
         Workflows::new(self.pond.workflows(), self.bridge.clone())
     }
 
+    /// Artifacts; see [`crate::Pond::artifacts`].
+    pub fn artifacts(&self) -> Artifacts {
+        Artifacts::new(self.pond.artifacts(), self.bridge.clone())
+    }
+
+    /// How units stand; see [`crate::Pond::units`].
+    pub fn units(&self) -> Units {
+        Units::new(self.pond.units(), self.bridge.clone())
+    }
+
+    /// Pins; see [`crate::Pond::pins`].
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.pond.pins(), self.bridge.clone())
+    }
+
+    /// Replays; see [`crate::Pond::replays`].
+    pub fn replays(&self) -> Replays {
+        Replays::new(self.pond.replays(), self.bridge.clone())
+    }
+
+    /// Prunes; see [`crate::Pond::prunes`].
+    pub fn prunes(&self) -> Prunes {
+        Prunes::new(self.pond.prunes(), self.bridge.clone())
+    }
+
     /// A unit of work; see [`crate::Pond::unit`].
     pub fn unit(&self) -> Unit {
         Unit::new(self.pond.unit(), self.bridge.clone())
@@ -139,6 +170,11 @@ impl Pond {
     /// Checkpoints; see [`crate::Pond::checkpoints`].
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(self.pond.checkpoints(), self.bridge.clone())
+    }
+
+    /// Lineage; see [`crate::Pond::lineage`].
+    pub fn lineage(&self) -> LineageRows {
+        LineageRows::new(self.pond.lineage(), self.bridge.clone())
     }
 
     /// How the store is; see [`crate::Pond::health`].

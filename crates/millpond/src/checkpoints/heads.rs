@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millpond_core::{Commit, Document, Expectation, Expected, Query, Read, RecordId, Records, Result, Store, Timestamp, Write};
 
 use super::model::{CheckpointRecord, CheckpointScope, key_of};
+use crate::payloads::PayloadObject;
 
 /// Scopes remembered; past this all are forgotten and read again when needed.
 const REMEMBERED: usize = 10_000;
@@ -157,11 +158,14 @@ pub(crate) fn outdated(error: &millpond_core::Error) -> Option<String> {
 }
 
 /// Deletes of a checkpoint and its chunks.
-pub(super) fn deletes(key: &str, chunks: u32) -> Result<Vec<Write>> {
+pub(super) fn deletes(key: &str, chunks: u32, object: Option<&str>) -> Result<Vec<Write>> {
     let mut writes = vec![Write::Delete(RecordId::new(CheckpointRecord::COLLECTION.name(), key)?)];
     for index in 0..chunks {
         let chunk = super::model::chunk_key(key, index);
         writes.push(Write::Delete(RecordId::new(super::model::CheckpointChunk::COLLECTION.name(), &chunk)?));
+    }
+    if let Some(location) = object {
+        writes.push(PayloadObject::removal(location)?);
     }
     Ok(writes)
 }

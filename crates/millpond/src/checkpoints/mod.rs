@@ -8,7 +8,8 @@
 //!
 //! Versions are dense and never used twice. The newest one is the current state. Old ones go from the oldest on.
 //! A payload up to 64 KiB is one record; a larger one, up to [`CHECKPOINT_JSON_BYTES`] of JSON or
-//! [`CHECKPOINT_BYTES`] of bytes, is kept as chunk records in the same commit.
+//! [`CHECKPOINT_BYTES`] of bytes, is kept as chunk records in the same commit; one beyond them as an object, written by
+//! a unit of work whose deciding commit holds the checkpoint.
 
 mod heads;
 mod model;
@@ -18,9 +19,10 @@ mod prune;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millpond_core::{
-    Collection, Commit, Document, Error, Json, Page, PageCursor, Query, Read, RecordId, Records, Result, Store, Timestamp,
-    Versioned, Write,
+    Collection, Commit, Document, Error, Json, Outcome, Page, PageCursor, Query, Read, RecordId, Records, Result, Store,
+    Timestamp, Versioned, Write,
 };
 use serde::Serialize;
 
@@ -29,6 +31,10 @@ pub use model::{
     Checkpoint, CheckpointChunk, CheckpointInfo, CheckpointRecord, CheckpointScope, NewCheckpoint, Payload, PayloadKind, Scope,
 };
 pub use payload::{CHECKPOINT_BYTES, CHECKPOINT_JSON_BYTES};
+
+use crate::payloads::Payloads;
+use crate::units::Working;
+use model::StoredPayload;
 
 /// What this domain declares.
 pub(crate) const COLLECTIONS: [Collection; 3] =
@@ -42,6 +48,13 @@ const TRIES: u32 = 64;
 pub struct Checkpoints {
     store: Store,
     heads: Arc<Heads>,
+    payloads: Payloads,
+}
+
+/// A checkpoint that is being saved: with a unit, once its payload is an object.
+struct Saving {
+    new: NewCheckpoint,
+    unit: Option<Working>,
 }
 
 /// Where a new checkpoint comes from, where that is not the newest one.
@@ -52,18 +65,19 @@ pub(crate) struct Origin {
 }
 
 impl Checkpoints {
-    pub(crate) fn new(store: Store, heads: Arc<Heads>) -> Self {
-        Self { store, heads }
+    pub(crate) fn new(store: Store, heads: Arc<Heads>, payloads: Payloads) -> Self {
+        Self { store, heads, payloads }
     }
 
     /// Saves anything serialisable as the next version of a scope.
     ///
     /// One commit point: the checkpoint's record, which is one row; for a payload above 64 KiB also its chunks, and
-    /// for a scope's first checkpoint the scope's record. Nothing is read when this pond saved or saw the newest.
+    /// for a scope's first checkpoint the scope's record. Nothing is read when this pond saved or saw the newest. A payload
+    /// of more than [`CHECKPOINT_JSON_BYTES`] is staged as an object first; the commit point is the same.
     ///
     /// # Errors
-    /// `Invalid` when the payload has more than [`CHECKPOINT_JSON_BYTES`], which is 8,257,536 bytes of canonical JSON
-    /// text with each quote and backslash counted twice; `Conflict` when others kept saving faster.
+    /// `Conflict` when others kept saving faster; for a payload that is staged as an object, `Unsupported` when there is
+    /// no place for bytes, or artifacts are in another store than checkpoints.
     pub async fn save(&self, scope: impl Into<Scope>, payload: &(impl Serialize + Sync + ?Sized)) -> Result<CheckpointInfo> {
         self.save_new(scope, NewCheckpoint::json(payload)?).await
     }
@@ -71,7 +85,7 @@ impl Checkpoints {
     /// Saves a checkpoint with a note or metadata, or one of bytes. One commit point: as [`Checkpoints::save`].
     ///
     /// # Errors
-    /// As [`Checkpoints::save`]; for bytes the limit is [`CHECKPOINT_BYTES`], which is 6,225,920 of them.
+    /// As [`Checkpoints::save`]; bytes are staged as an object beyond [`CHECKPOINT_BYTES`].
     pub async fn save_new(&self, scope: impl Into<Scope>, new: NewCheckpoint) -> Result<CheckpointInfo> {
         self.save_from(&scope.into(), &new, Origin::default()).await.map_err(|e| e.during("checkpoints.save"))
     }
@@ -80,7 +94,8 @@ impl Checkpoints {
     /// is part of is refused with `Conflict` when somebody else saved first; make the part again then.
     ///
     /// # Errors
-    /// As [`Checkpoints::save`].
+    /// As [`Checkpoints::save`]; `Invalid` when the payload has more than [`CHECKPOINT_JSON_BYTES`], or
+    /// [`CHECKPOINT_BYTES`] for one of bytes: a part alone cannot stage an object, a unit can.
     pub async fn save_part(&self, scope: impl Into<Scope>, new: &NewCheckpoint) -> Result<(CheckpointInfo, Commit)> {
         let scope = scope.into().name();
         let follows = heads::follows(&self.store, &self.heads, &scope).await?;
@@ -89,11 +104,12 @@ impl Checkpoints {
 
     async fn save_from(&self, scope: &Scope, new: &NewCheckpoint, origin: Origin) -> Result<CheckpointInfo> {
         let scope = scope.name();
+        let saving = self.saving(&scope, new).await?;
         let mut turn = None;
         for _ in 0..TRIES {
             let follows = heads::follows(&self.store, &self.heads, &scope).await?;
-            let (info, part) = self.draft(&scope, follows, new, origin)?;
-            if let Some(info) = self.commit(info, part).await? {
+            let (info, part) = self.draft(&scope, follows, &saving.new, origin)?;
+            if let Some(info) = self.commit(&saving, info, part).await? {
                 return Ok(info);
             }
             if turn.is_none() {
@@ -103,9 +119,39 @@ impl Checkpoints {
         Err(too_busy(&scope))
     }
 
+    /// Gets ready to save: a payload that is too large for records becomes an object of a unit. A saving that is dropped
+    /// leaves nothing.
+    async fn saving(&self, scope: &str, new: &NewCheckpoint) -> Result<Saving> {
+        let Some((kind, bytes)) = payload::outside(new)? else { return Ok(Saving { new: new.clone(), unit: None }) };
+        let unit = self.payloads.begin()?;
+        let new = stored(&unit, scope, new, kind, bytes).await?;
+        Ok(Saving { new, unit: Some(unit) })
+    }
+
+    /// The same for a checkpoint that a unit saves with others.
+    pub(crate) async fn stage(&self, unit: &Working, scope: &str, new: &NewCheckpoint) -> Result<Option<NewCheckpoint>> {
+        match payload::outside(new)? {
+            Some((kind, bytes)) => stored(unit, scope, new, kind, bytes).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a checkpoint's payload has to be staged before it can be saved.
+    pub(crate) fn is_large(new: &NewCheckpoint) -> Result<bool> {
+        Ok(payload::outside(new)?.is_some())
+    }
+
     /// Commits a draft; `None` when the version it took was taken meanwhile.
-    async fn commit(&self, info: CheckpointInfo, part: Commit) -> Result<Option<CheckpointInfo>> {
-        match self.store.commit(part).await {
+    async fn commit(&self, saving: &Saving, info: CheckpointInfo, part: Commit) -> Result<Option<CheckpointInfo>> {
+        let done = match &saving.unit {
+            None => self.store.commit(part).await,
+            Some(unit) => match unit.decide(part).await {
+                Ok(Outcome::Committed(receipt)) => Ok(receipt),
+                Ok(Outcome::Conflict(conflict)) => Err(Error::from_conflict(conflict)),
+                Err(error) => Err(error),
+            },
+        };
+        match done {
             Ok(_) => {
                 self.heads.saw(&info.scope, info.version);
                 Ok(Some(info))
@@ -140,6 +186,7 @@ impl Checkpoints {
             size: packed.size,
             sha256: packed.sha256,
             chunks: u32::try_from(packed.chunks.len()).unwrap_or(u32::MAX),
+            object: packed.object.as_ref().map(|object| object.location.clone()),
             note: new.note.clone(),
             metadata: new.metadata.clone(),
             extra: BTreeMap::new(),
@@ -149,6 +196,9 @@ impl Checkpoints {
         part = part.write(put(&info, packed.inline.as_ref())?);
         for (index, data) in (0u32..).zip(packed.chunks) {
             part = part.write(Records::put(&CheckpointChunk { checkpoint: key.clone(), index, data, extra: BTreeMap::new() })?);
+        }
+        if let Some(object) = &packed.object {
+            part = part.write(Records::put(object)?);
         }
         Ok((info, part))
     }
@@ -211,6 +261,11 @@ impl Checkpoints {
     /// Reads the chunks, if there are any. `None` when the checkpoint was deleted while they were read.
     async fn unpack(&self, record: CheckpointRecord) -> Result<Option<Checkpoint>> {
         let CheckpointRecord { info, payload } = record;
+        if let Some(location) = &info.object {
+            let Some(bytes) = self.payloads.read(location).await? else { return Ok(None) };
+            let payload = payload::of_object(&info, &bytes)?;
+            return Ok(Some(Checkpoint { info, payload }));
+        }
         let key = model::key_of(&info.scope, info.version);
         let chunks = match self.chunks(&key, info.chunks).await? {
             Some(chunks) => chunks,
@@ -273,6 +328,7 @@ impl Checkpoints {
     pub async fn branch(&self, scope: impl Into<Scope>, from: i64, new: NewCheckpoint) -> Result<CheckpointInfo> {
         let scope = scope.into();
         let id = heads::checkpoint_id(&scope.name(), from)?;
+        let saving = self.saving(&scope.name(), &new).await.map_err(|e| e.during("checkpoints.branch"))?;
         for _ in 0..TRIES {
             let old = self.store.get(id.collection.as_str(), id.key.as_str()).await?;
             if old.is_none() {
@@ -280,9 +336,9 @@ impl Checkpoints {
             }
             let origin = Origin { parent: Some(from), restored_from: None };
             let follows = heads::follows(&self.store, &self.heads, &scope.name()).await?;
-            let (info, part) = self.draft(&scope.name(), follows, &new, origin)?;
+            let (info, part) = self.draft(&scope.name(), follows, &saving.new, origin)?;
             let part = part.expect(millpond_core::Expectation::Exists(id.clone()));
-            if let Some(info) = self.commit(info, part).await.map_err(|e| e.during("checkpoints.branch"))? {
+            if let Some(info) = self.commit(&saving, info, part).await.map_err(|e| e.during("checkpoints.branch"))? {
                 return Ok(info);
             }
         }
@@ -304,20 +360,33 @@ impl Checkpoints {
     async fn restore_version(&self, scope: &Scope, version: i64) -> Result<CheckpointInfo> {
         let name = scope.name();
         let old = self.load(scope, version).await?.ok_or_else(|| no_version(&name, version))?;
-        let new = NewCheckpoint { payload: old.payload, note: old.info.note, metadata: old.info.metadata };
+        let new = NewCheckpoint { payload: old.payload, note: old.info.note, metadata: old.info.metadata, stored: None };
         let origin = Origin { parent: Some(version), restored_from: Some(version) };
+        let mut saving = None;
         for _ in 0..TRIES {
             let current = self.newest(&name).await?.ok_or_else(|| no_version(&name, version))?.info;
             if current.version == version || current.restored_from == Some(version) {
                 return Ok(current);
             }
-            let (info, part) = self.draft(&name, Follows::Newest(current.version), &new, origin)?;
-            if let Some(info) = self.commit(info, part).await? {
+            // Only once it is known that there is something to do.
+            let saving = match &saving {
+                Some(saving) => saving,
+                None => saving.insert(self.saving(&name, &new).await?),
+            };
+            let (info, part) = self.draft(&name, Follows::Newest(current.version), &saving.new, origin)?;
+            if let Some(info) = self.commit(saving, info, part).await? {
                 return Ok(info);
             }
         }
         Err(too_busy(&name))
     }
+}
+
+/// The checkpoint with its payload in an object of a unit.
+async fn stored(unit: &Working, scope: &str, new: &NewCheckpoint, kind: PayloadKind, bytes: Bytes) -> Result<NewCheckpoint> {
+    let object = Payloads::stage(unit, format!("{}/{scope}", CheckpointRecord::COLLECTION.name()), bytes).await?;
+    let (note, metadata) = (new.note.clone(), new.metadata.clone());
+    Ok(NewCheckpoint { payload: Payload::Bytes(Vec::new()), note, metadata, stored: Some(StoredPayload { kind, object }) })
 }
 
 /// The write of a checkpoint's record. The payload's text was written when its digest was made; it is not written again.

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::payloads::PayloadObject;
+
 /// What a series of checkpoints belongs to. A bare id stands for a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,6 +106,15 @@ pub struct NewCheckpoint {
     pub(crate) payload: Payload,
     pub(crate) note: Option<String>,
     pub(crate) metadata: BTreeMap<String, Value>,
+    /// Where the payload is, if it was too large for records; then `payload` is empty.
+    pub(crate) stored: Option<StoredPayload>,
+}
+
+/// A payload that is kept as an object.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredPayload {
+    pub(crate) kind: PayloadKind,
+    pub(crate) object: PayloadObject,
 }
 
 impl NewCheckpoint {
@@ -114,12 +125,12 @@ impl NewCheckpoint {
     pub fn json<T: Serialize + ?Sized>(payload: &T) -> Result<Self> {
         let value = serde_json::to_value(payload)
             .map_err(|e| Error::invalid("the checkpoint cannot be written as JSON").with_source(e))?;
-        Ok(Self { payload: Payload::Json(value), note: None, metadata: BTreeMap::new() })
+        Ok(Self { payload: Payload::Json(value), note: None, metadata: BTreeMap::new(), stored: None })
     }
 
     /// One whose payload is bytes.
     pub fn bytes(payload: impl Into<Vec<u8>>) -> Self {
-        Self { payload: Payload::Bytes(payload.into()), note: None, metadata: BTreeMap::new() }
+        Self { payload: Payload::Bytes(payload.into()), note: None, metadata: BTreeMap::new(), stored: None }
     }
 
     /// Why it was saved, in words.
@@ -161,6 +172,9 @@ pub struct CheckpointInfo {
     /// How many chunk records hold the payload; 0 when it is in the record itself.
     #[serde(default)]
     pub chunks: u32,
+    /// Where the payload is, when it is too large for records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// Why it was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -2,18 +2,20 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use millpond_core::{Error, Json, Result, limits};
 use serde_json::Value;
 
 use super::model::{CheckpointInfo, NewCheckpoint, Payload, PayloadKind};
+use crate::payloads::PayloadObject;
 use crate::text::sha256_hex;
 
-/// The largest payload of bytes: 6,225,920 bytes (6 MiB less 64 KiB).
+/// The largest payload of bytes that is kept in records: 6,225,920 bytes (6 MiB less 64 KiB).
 ///
 /// Chunks of bytes are base64 text, four bytes for three, and with their keys they have to fit one commit of 8 MiB.
 pub const CHECKPOINT_BYTES: usize = 6 * 1024 * 1024 - 64 * 1024;
 
-/// The largest JSON payload: 8,257,536 bytes (8 MiB less 128 KiB) of its canonical text, each quote and each backslash
+/// The largest JSON payload that is kept in records: 8,257,536 bytes (8 MiB less 128 KiB) of its canonical text, each quote and each backslash
 /// counted twice.
 ///
 /// Chunks of JSON are pieces of that text, in a JSON string each, where a quote and a backslash take two bytes. The
@@ -37,6 +39,33 @@ pub(super) struct Packed {
     pub(super) inline: Option<Json>,
     /// The payload in pieces: of its JSON text, or of base64 text for bytes.
     pub(super) chunks: Vec<String>,
+    /// The payload in an object.
+    pub(super) object: Option<PayloadObject>,
+}
+
+/// The bytes of a payload that is too large for records.
+pub(super) fn outside(new: &NewCheckpoint) -> Result<Option<(PayloadKind, Bytes)>> {
+    match &new.payload {
+        _ if new.stored.is_some() => Ok(None),
+        Payload::Bytes(bytes) if bytes.len() > CHECKPOINT_BYTES => Ok(Some((PayloadKind::Bytes, bytes.clone().into()))),
+        // Most payloads are far too small to need a look at their text.
+        Payload::Json(value) if roughly(value) > CHECKPOINT_JSON_BYTES / 8 => {
+            let text = Json::from_owned(value.clone())?;
+            let too_large = text_chunks(text.as_str()).1 > CHECKPOINT_JSON_BYTES;
+            Ok(too_large.then(|| (PayloadKind::Json, text.as_str().to_owned().into())))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// At least an eighth of the bytes of a value's text, found out without writing it.
+fn roughly(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| roughly(item) + 1).sum::<usize>() + 2,
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + 4 + roughly(value)).sum::<usize>() + 2,
+        _ => 4,
+    }
 }
 
 /// Bytes of one piece of JSON text, written into a JSON string. The rest of a document is for the chunk's names.
@@ -44,6 +73,11 @@ pub(super) const CHUNK_TEXT_BYTES: usize = limits::DOCUMENT_BYTES - 16 * 1024;
 
 /// Packs a payload.
 pub(super) fn pack(new: &NewCheckpoint) -> Result<Packed> {
+    if let Some(stored) = &new.stored {
+        let size = i64::try_from(stored.object.length).unwrap_or(i64::MAX);
+        let (kind, sha256) = (stored.kind, stored.object.sha256.clone());
+        return Ok(Packed { kind, size, sha256, inline: None, chunks: Vec::new(), object: Some(stored.object.clone()) });
+    }
     match &new.payload {
         Payload::Json(value) => {
             let text = Json::from_owned(value.clone())?;
@@ -83,12 +117,12 @@ pub(super) fn pack(new: &NewCheckpoint) -> Result<Packed> {
 }
 
 fn too_large(message: String) -> Error {
-    Error::invalid(message).with_next("keep large data as files of your own and name them in the checkpoint")
+    Error::invalid(message).with_next("save it with `save` or in a unit: those keep large payloads as objects")
 }
 
 fn packed(kind: PayloadKind, bytes: &[u8], inline: Option<Json>, chunks: Vec<String>) -> Packed {
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-    Packed { kind, size, sha256: sha256_hex(bytes), inline, chunks }
+    Packed { kind, size, sha256: sha256_hex(bytes), inline, chunks, object: None }
 }
 
 /// Splits canonical JSON text between characters, so that no piece is larger than [`CHUNK_TEXT_BYTES`] once it is in a
@@ -107,6 +141,17 @@ fn text_chunks(text: &str) -> (Vec<String>, usize) {
     }
     chunks.push(text[begin..].to_owned());
     (chunks, all)
+}
+
+/// A payload out of the bytes of its object, which were verified.
+pub(super) fn of_object(info: &CheckpointInfo, bytes: &[u8]) -> Result<Payload> {
+    match info.kind {
+        PayloadKind::Bytes => Ok(Payload::Bytes(bytes.to_vec())),
+        PayloadKind::Json => {
+            let value = serde_json::from_slice(bytes).map_err(|e| damaged(info, "its payload is not JSON").with_source(e))?;
+            Ok(Payload::Json(value))
+        }
+    }
 }
 
 /// Puts a payload together again and verifies it.
@@ -177,6 +222,7 @@ mod tests {
             size: packed.size,
             sha256: packed.sha256.clone(),
             chunks: u32::try_from(packed.chunks.len()).expect("few"),
+            object: None,
             note: None,
             metadata: BTreeMap::new(),
             extra: BTreeMap::new(),

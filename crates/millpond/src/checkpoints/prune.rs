@@ -64,7 +64,7 @@ impl Checkpoints {
             let Some(newest) = self.newest(&scope).await? else { return Ok(deleted) };
             let newest = newest.info;
             deleted += self.prune(&scope, newest.version, newest.version).await?;
-            match self.delete_last(&scope, newest.version, newest.chunks).await {
+            match self.delete_last(&scope, newest.version, newest.chunks, newest.object.as_deref()).await {
                 Ok(()) => {
                     self.forget(&scope);
                     return Ok(deleted + 1);
@@ -77,7 +77,7 @@ impl Checkpoints {
     }
 
     /// Deletes the only version left and keeps its number for the next one to follow.
-    async fn delete_last(&self, scope: &str, version: i64, chunks: u32) -> Result<()> {
+    async fn delete_last(&self, scope: &str, version: i64, chunks: u32, object: Option<&str>) -> Result<()> {
         let mut part = Commit::new()
             .trusted()
             .expect(Expectation::Exists(checkpoint_id(scope, version)?))
@@ -87,7 +87,7 @@ impl Checkpoints {
                 scope,
                 vec![millpond_core::MergeOp::Max("/next_version".into(), version + 1)],
             )?;
-        part.writes.extend(deletes(&key_of(scope, version), chunks)?);
+        part.writes.extend(deletes(&key_of(scope, version), chunks, object)?);
         self.store.commit(part).await.map(|_| ())
     }
 
@@ -108,7 +108,8 @@ impl Checkpoints {
             let mut records = Vec::with_capacity(page.items.len());
             for record in &page.items {
                 records.push(part.writes.len());
-                part.writes.extend(deletes(record.key.as_str(), chunks_of(record)?)?);
+                let (chunks, object) = kept_in(record)?;
+                part.writes.extend(deletes(record.key.as_str(), chunks, object.as_deref())?);
             }
             let receipt = match self.store.commit(part).await {
                 Ok(receipt) => receipt,
@@ -125,9 +126,10 @@ impl Checkpoints {
     }
 }
 
-/// How many chunks a record names, also when the rest of it does not read back.
-fn chunks_of(record: &Record) -> Result<u32> {
+/// How many chunks a record names, and which object, also when the rest of it does not read back.
+fn kept_in(record: &Record) -> Result<(u32, Option<String>)> {
     let value = record.value.value()?;
     let chunks = value.get("chunks").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    Ok(u32::try_from(chunks).unwrap_or(0))
+    let object = value.get("object").and_then(serde_json::Value::as_str).map(str::to_owned);
+    Ok((u32::try_from(chunks).unwrap_or(0), object))
 }

@@ -11,7 +11,7 @@ use super::{Origin, Setting};
 use crate::Domain;
 
 /// Keys of the file itself.
-pub(super) const KEYS: [&str; 5] = ["namespace", "store", "require", "domains", "storage"];
+pub(super) const KEYS: [&str; 6] = ["namespace", "store", "require", "objects", "domains", "storage"];
 /// Keys of a backend that is not just a URL.
 pub(super) const BACKEND_KEYS: [&str; 6] = ["store", "type", "path", "password", "password_file", "options"];
 
@@ -22,6 +22,7 @@ pub(super) struct FileConfig {
     pub(super) store: Option<Setting<String>>,
     pub(super) require: Option<Setting<String>>,
     pub(super) domains: BTreeMap<Domain, Setting<String>>,
+    pub(super) objects: Option<Setting<String>>,
 }
 
 /// Reads a file's text. Passwords are read from where it says.
@@ -40,7 +41,8 @@ pub(super) fn read(text: &str, name: &str, environment: &BTreeMap<String, String
             "namespace" => file.namespace = Some(reader.text(key, value)?),
             "require" => file.require = Some(reader.text(key, value)?),
             "store" => file.store = Some(reader.backend(key, value)?),
-            _ => reader.domains(key, value, &mut file.domains)?,
+            "objects" => file.objects = Some(reader.backend(key, value)?),
+            _ => reader.domains(key, value, &mut file)?,
         }
     }
     Ok(file)
@@ -52,6 +54,8 @@ struct Reader<'a> {
 }
 
 type Entry = (Spanned<String>, Spanned<Node>);
+/// A place that was named, and what is left of where it was named.
+type Parted = (Option<Setting<String>>, Option<Spanned<Node>>);
 
 impl Reader<'_> {
     fn wrong(&self, line: u64, what: &str) -> Error {
@@ -90,18 +94,37 @@ impl Reader<'_> {
         Ok(Setting { value, origin: Origin::File { name: self.name.to_owned(), line } })
     }
 
-    fn domains(&self, key: &Spanned<String>, value: &Spanned<Node>, found: &mut BTreeMap<Domain, Setting<String>>) -> Result<()> {
+    fn domains(&self, key: &Spanned<String>, value: &Spanned<Node>, file: &mut FileConfig) -> Result<()> {
         let mut known: Vec<&str> = Domain::ALL.iter().map(|d| d.name()).collect();
         // What one system calls logs are runs here.
         known.push("logs");
         for (name, backend) in self.map(value, key.referenced.line())? {
             let named = self.known(name, &known)?;
             let domain = Domain::ALL.into_iter().find(|d| d.name() == named).unwrap_or(Domain::Runs);
-            if found.insert(domain, self.backend(name, backend)?).is_some() {
+            let (objects, backend) = match domain {
+                Domain::Artifacts => self.objects(backend)?,
+                _ => (None, Some(backend.clone())),
+            };
+            if let Some(objects) = objects
+                && file.objects.replace(objects).is_some()
+            {
+                return Err(self.wrong(name.referenced.line(), "objects have a place already"));
+            }
+            let Some(backend) = backend else { continue };
+            if file.domains.insert(domain, self.backend(name, &backend)?).is_some() {
                 return Err(self.wrong(name.referenced.line(), &format!("{domain} has a place already")));
             }
         }
         Ok(())
+    }
+
+    /// `objects: PLACE` among the parts of a backend, and the backend without it, if there is one.
+    fn objects(&self, backend: &Spanned<Node>) -> Result<Parted> {
+        let Node::Map(entries) = &backend.value else { return Ok((None, Some(backend.clone()))) };
+        let (own, rest): (Vec<Entry>, Vec<Entry>) = entries.iter().cloned().partition(|(key, _)| key.value == "objects");
+        let objects = own.first().map(|(key, value)| self.backend(key, value)).transpose()?;
+        let rest = (!rest.is_empty()).then(|| Spanned { value: Node::Map(rest), ..backend.clone() });
+        Ok((objects, rest))
     }
 
     /// A URL, or the parts of one.

@@ -80,6 +80,7 @@ pub struct Config {
     namespace: Setting<Namespace>,
     require: Option<Setting<Durability>>,
     domains: BTreeMap<Domain, Setting<String>>,
+    objects: Option<Setting<String>>,
     file: Option<PathBuf>,
 }
 
@@ -121,6 +122,11 @@ impl Config {
         self.require.as_ref().map(|setting| setting.value)
     }
 
+    /// Where the bytes of artifacts go, if that was said.
+    pub fn objects(&self) -> Option<&str> {
+        self.objects.as_ref().map(|setting| setting.value.as_str())
+    }
+
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -134,6 +140,7 @@ impl Config {
             line("namespace".to_owned(), self.namespace.value.to_string(), &self.namespace.origin),
         ];
         lines.extend(self.require.as_ref().map(|r| line("require".to_owned(), r.value.to_string(), &r.origin)));
+        lines.extend(self.objects.as_ref().map(|o| line("objects".to_owned(), without_password(&o.value), &o.origin)));
         for (domain, place) in &self.domains {
             lines.push(line(format!("domains.{domain}"), without_password(&place.value), &place.origin));
         }
@@ -143,8 +150,9 @@ impl Config {
     /// The places other than the main store, each with the domains that live there.
     ///
     /// # Errors
-    /// `Invalid` when one place is given with different options.
+    /// `Invalid` when one place is given with different options; `Unsupported` when lineage is parted from artifacts.
     pub fn others(&self) -> Result<Vec<(String, Vec<Domain>)>> {
+        self.check_lineage()?;
         let mut places = vec![(self.store.value.clone(), Vec::new())];
         for (domain, setting) in &self.domains {
             let (place, options) = identity(&setting.value);
@@ -161,6 +169,19 @@ impl Config {
         }
         // What resolves to the main store needs no place of its own.
         Ok(places.split_off(1))
+    }
+
+    /// Refuses a place for lineage that is not the artifacts': a row and its artifact are one commit.
+    fn check_lineage(&self) -> Result<()> {
+        let Some(lineage) = self.domains.get(&Domain::Lineage) else { return Ok(()) };
+        let artifacts = self.domains.get(&Domain::Artifacts).unwrap_or(&self.store);
+        if identity(&lineage.value).0 == identity(&artifacts.value).0 {
+            return Ok(());
+        }
+        let (there, here) = (without_password(&artifacts.value), without_password(&lineage.value));
+        let message = format!("{}: lineage is placed in {here}, but artifacts are in {there}", lineage.origin);
+        Err(Error::new(millpond_core::ErrorKind::Unsupported, message)
+            .with_next("leave out where lineage is: it follows the artifacts"))
     }
 
     /// Opens everything.
@@ -205,9 +226,15 @@ mod tests {
     #[test]
     fn the_page_names_every_key() {
         let keys = file::KEYS.iter().chain(&file::BACKEND_KEYS).copied().chain(Domain::ALL.map(Domain::name));
-        for key in
-            keys.chain(["MILLPOND_STORE", "MILLPOND_NAMESPACE", "MILLPOND_REQUIRE", "MILLPOND_CONFIG", FILE_NAME, DEFAULT_STORE])
-        {
+        for key in keys.chain([
+            "MILLPOND_STORE",
+            "MILLPOND_NAMESPACE",
+            "MILLPOND_REQUIRE",
+            "MILLPOND_OBJECTS",
+            "MILLPOND_CONFIG",
+            FILE_NAME,
+            DEFAULT_STORE,
+        ]) {
             assert!(PAGE.contains(&format!("`{key}`")) || PAGE.contains(&format!("`./{key}`")), "{key} is not on the page");
         }
         for variable in sources::USUAL.map(|(name, _)| name) {

@@ -32,6 +32,8 @@ pub struct Sources {
     pub namespace: Option<String>,
     /// The flag `--require`.
     pub require: Option<String>,
+    /// The flag `--objects`.
+    pub objects: Option<String>,
     /// The flag `--config`.
     pub file: Option<PathBuf>,
     /// The flag `--discover`.
@@ -82,7 +84,10 @@ impl Sources {
             None => None,
         };
         let domains = if whole { BTreeMap::new() } else { file.domains };
-        Ok(Config { store, namespace, require, domains, file: path })
+        // Bytes that belong to the file's store say nothing about another one.
+        let filed = file.objects.filter(|_| !named_whole);
+        let objects = self.first("--objects", self.objects.as_ref(), "MILLPOND_OBJECTS", filed);
+        Ok(Config { store, namespace, require, domains, objects, file: path })
     }
 
     fn first(

@@ -10,7 +10,7 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 const TEXT_BYTES: usize = 256 << 10;
 
 /// A value.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Node {
     Text(String),
     Map(Vec<(Spanned<String>, Spanned<Node>)>),

@@ -11,6 +11,7 @@ use millpond_core::{
 use super::model::{job_key, key};
 use super::turns::{TRIES, give_way};
 use super::{Added, DeadLetter, DeadLetterJob, DeadLetterState, DeadLetteredItem, DeadLetters};
+use crate::payloads::PayloadObject;
 
 /// Letters one commit evicts at most: each is an expectation and a delete.
 const EVICT_AT_MOST: i64 = 1_000;
@@ -31,19 +32,22 @@ impl DeadLetters {
     /// `dead_letters/JOB`. One commit point: the letter, the job's counters, the evictions and their event.
     ///
     /// # Errors
-    /// `Unavailable` when the job is full of claimed letters; `Invalid` when the item breaks a rule.
+    /// `Unavailable` when the job is full of claimed letters; `Invalid` when the item breaks a rule. Data of more than
+    /// 900 KiB is staged as an object first: `Unsupported` when there is no place for bytes.
     pub async fn add(&self, job: &str, item: DeadLetteredItem) -> Result<Added> {
         self.try_add(job, item).await.map_err(|e| e.during("dead_letters.add"))
     }
 
     async fn try_add(&self, job: &str, item: DeadLetteredItem) -> Result<Added> {
+        let incoming = self.incoming(job, item).await?;
         let mut last = None;
         for losses in 1..=TRIES {
-            let Plan { commit, merged, evicted, unchanged } = self.plan_add(job, item.clone()).await?;
+            let plan = self.plan_add(job, incoming.item.clone(), incoming.object.as_ref()).await?;
+            let Plan { commit, merged, evicted, unchanged } = plan;
             if let Some(revision) = unchanged {
                 return Ok(Added { revision, merged, evicted });
             }
-            match self.store.commit(commit).await {
+            match incoming.commit(self, commit).await {
                 Ok(receipt) => {
                     let revision = receipt.revisions.first().copied().unwrap_or_default();
                     return Ok(Added { revision, merged, evicted });
@@ -65,17 +69,18 @@ impl DeadLetters {
     /// # Errors
     /// As [`DeadLetters::add`].
     pub async fn add_part(&self, job: &str, item: DeadLetteredItem) -> Result<Option<Commit>> {
-        let plan = self.plan_add(job, item).await.map_err(|e| e.during("dead_letters.add"))?;
+        let plan = self.plan_add(job, item, None).await.map_err(|e| e.during("dead_letters.add"))?;
         Ok(plan.unchanged.is_none().then_some(plan.commit))
     }
 
-    async fn plan_add(&self, job: &str, item: DeadLetteredItem) -> Result<Plan> {
+    async fn plan_add(&self, job: &str, item: DeadLetteredItem, object: Option<&PayloadObject>) -> Result<Plan> {
         let key = key(job, &item.item_id)?;
         let record = Records::<DeadLetter>::id(key.as_str())?;
         let totals = Records::<DeadLetterJob>::id(job_key(job)?.as_str())?;
         let found = self.letters().get(key.as_str()).await?;
         let merged = found.is_some();
-        let (letter, expect, opens) = match found {
+        let before = found.as_ref().and_then(|found| found.value.payload_object.clone());
+        let (mut letter, expect, opens) = match found {
             None => (DeadLetter::new(job, item, self.store.now()), Expectation::Absent(record), true),
             Some(found) => {
                 let (revision, opens) = (found.revision, !found.state.is_open());
@@ -86,7 +91,14 @@ impl DeadLetters {
             }
         };
         letter.check_extra()?;
+        letter.payload_object = object.map(|object| object.location.clone());
         let mut commit = Commit::new().trusted().expect(expect).write(Records::put(&letter)?);
+        if let Some(object) = object {
+            commit = commit.write(Records::put(object)?);
+        }
+        if let Some(before) = before {
+            commit = commit.write(PayloadObject::removal(&before)?);
+        }
         let mut evicted = Vec::new();
         if opens {
             let open = self.jobs_records().get(totals.key.as_str()).await?.map_or(0, |t| t.open);
@@ -146,6 +158,9 @@ impl DeadLetters {
         for letter in &oldest {
             let id = Records::<DeadLetter>::id(letter.key()?.as_str())?;
             commit = commit.expect(Expectation::Revision(id.clone(), letter.revision)).write(Write::Delete(id));
+            if let Some(location) = &letter.payload_object {
+                commit = commit.write(PayloadObject::removal(location)?);
+            }
         }
         let items: Vec<String> = oldest.into_iter().map(|l| l.value.item.item_id).collect();
         let told = serde_json::json!({"job_id": job, "capacity": self.capacity, "count": items.len(), "items": items});

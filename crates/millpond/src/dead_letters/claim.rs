@@ -52,11 +52,21 @@ impl DeadLetters {
             }
             match self.take(chosen, request).await {
                 Err(e) if e.is_conflict() => want = (want / 2).max(1),
-                other => return other,
+                Err(e) => return Err(e),
+                Ok(claims) => return self.with_data(claims).await,
             }
             give_way(&self.store, losses).await;
         }
         Err(Error::unavailable(format!("other workers were faster {TRIES} times")).with_next("claim again"))
+    }
+
+    /// Claimed letters with their data. A claim whose data cannot be read runs out by itself.
+    async fn with_data(&self, claims: Vec<Claim>) -> Result<Vec<Claim>> {
+        let mut all = Vec::with_capacity(claims.len());
+        for Claim { token, until, letter } in claims {
+            all.push(Claim { token, until, letter: self.filled(letter).await? });
+        }
+        Ok(all)
     }
 
     /// The letters that have been available longest.

@@ -17,6 +17,7 @@ mod add;
 mod claim;
 mod filter;
 mod item;
+mod large;
 mod model;
 mod purge;
 mod report;
@@ -38,6 +39,7 @@ pub use purge::{PurgeRequest, PurgedLetters};
 pub use report::{AnalysisRequest, DeadLetterStats, FailureAnalysis, FailurePattern};
 pub use signature::error_signature;
 
+use crate::payloads::Payloads;
 use model::key;
 
 /// Open letters a job holds if nothing else is said.
@@ -48,12 +50,13 @@ pub const DEFAULT_CAPACITY: u32 = 1_000;
 pub struct DeadLetters {
     store: Store,
     capacity: i64,
+    payloads: Payloads,
 }
 
 impl DeadLetters {
     /// The dead letters of a store, a thousand open ones a job.
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, capacity: i64::from(DEFAULT_CAPACITY) }
+    pub(crate) fn new(store: Store, payloads: Payloads) -> Self {
+        Self { store, capacity: i64::from(DEFAULT_CAPACITY), payloads }
     }
 
     /// The same with another capacity, at least 1: open letters a job holds before an add evicts the oldest tenth.
@@ -81,7 +84,16 @@ impl DeadLetters {
     /// # Errors
     /// `Corrupt` when it does not read back.
     pub async fn get(&self, job: &str, item: &str) -> Result<Option<Versioned<DeadLetter>>> {
-        self.letters().get(key(job, item)?.as_str()).await.map_err(|e| e.during("dead_letters.get"))
+        let getting = async {
+            match self.letters().get(key(job, item)?.as_str()).await? {
+                Some(letter) => {
+                    let value = self.filled(letter.value.clone()).await?;
+                    Ok(Some(Versioned { value, ..letter }))
+                }
+                None => Ok(None),
+            }
+        };
+        getting.await.map_err(|e: Error| e.during("dead_letters.get"))
     }
 
     async fn require(&self, job: &str, item: &str) -> Result<Versioned<DeadLetter>> {
@@ -106,7 +118,16 @@ impl DeadLetters {
     /// `Invalid` when the limit or the cursor is wrong.
     pub async fn list(&self, filter: &DeadLetterFilter) -> Result<Page<Versioned<DeadLetter>>> {
         let query = filter.query().map_err(|e| e.during("dead_letters.list"))?;
-        self.letters().page(query).await.map_err(|e| e.during("dead_letters.list"))
+        let listing = async {
+            let Page { items, next, damaged } = self.letters().page(query).await?;
+            let mut filled = Vec::with_capacity(items.len());
+            for letter in items {
+                let value = self.filled(letter.value.clone()).await?;
+                filled.push(Versioned { value, ..letter });
+            }
+            Ok(Page { items: filled, next, damaged })
+        };
+        listing.await.map_err(|e: Error| e.during("dead_letters.list"))
     }
 
     /// How many dead letters a filter takes; its limit and cursor play no part.

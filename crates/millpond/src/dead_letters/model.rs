@@ -120,6 +120,9 @@ pub struct DeadLetter {
     /// Attempts that were dropped from the history because it was full.
     #[serde(default)]
     pub attempts_dropped: u64,
+    /// Where the item's data is kept, when it is too large for records. Callers get the data in its place all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_object: Option<String>,
     /// The item itself, and fields we do not know.
     #[serde(flatten)]
     pub item: DeadLetteredItem,
@@ -186,6 +189,7 @@ impl DeadLetter {
             error_types: Vec::new(),
             last_error_type: None,
             attempts_dropped: 0,
+            payload_object: None,
             item,
         };
         let given = std::mem::take(&mut letter.item.error_signature);

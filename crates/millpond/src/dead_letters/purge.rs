@@ -8,6 +8,7 @@ use crate::conditions::Conditions;
 use super::settle::{job_counts, per_job};
 use super::turns::{TRIES, give_way};
 use super::{DeadLetter, DeadLetterState, DeadLetters};
+use crate::payloads::PayloadObject;
 
 /// Letters one purge removes at most.
 const BATCH_MOST: usize = 1_000;
@@ -76,6 +77,9 @@ impl DeadLetters {
             for letter in &page.items {
                 let id = Records::<DeadLetter>::id(letter.key()?.as_str())?;
                 commit = commit.expect(Expectation::Revision(id.clone(), letter.revision)).write(Write::Delete(id));
+                if let Some(location) = &letter.payload_object {
+                    commit = commit.write(PayloadObject::removal(location)?);
+                }
             }
             let open = page.items.iter().filter(|l| l.state.is_open()).map(|l| l.job_id.as_str());
             for (job, n) in per_job(open) {

@@ -45,6 +45,11 @@ impl Locks {
         Self { store, processes }
     }
 
+    /// Who this process is, as a holder.
+    pub(crate) fn this_process(&self) -> Holder {
+        self.processes.this_process()
+    }
+
     /// Takes a lock if it is free, past its deadline, or its holder is known to be dead. Does not wait.
     ///
     /// Not re-entrant: who holds it already is told so. One commit point: the lease.

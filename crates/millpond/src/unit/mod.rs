@@ -22,16 +22,21 @@
 
 mod parts;
 
-use millpond_core::{Commit, CommitId, Document, Error, Expectation, Receipt, Records, Result, Versioned, Write};
+use std::sync::Arc;
+use std::time::Duration;
 
-pub use parts::{UnitCheckpoints, UnitEvents, UnitMetrics, UnitRuns};
+use millpond_core::{Commit, CommitId, Document, Error, Expectation, Outcome, Receipt, Records, Result, Versioned, Write};
+
+pub use parts::{UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
 
 use parts::Part;
 
 use crate::Pond;
+use crate::artifacts::{ArtifactWork, UnitArtifacts, given_up};
 use crate::checkpoints::{Follows, Origin, Turn, outdated};
 use crate::homes::Domain;
 use crate::metrics::is_counted;
+use crate::units::{OperationKind, Wanted};
 
 /// How often a unit is put together again because somebody else saved a checkpoint in between.
 const TRIES: u32 = 64;
@@ -42,8 +47,11 @@ pub struct Unit {
     pond: Pond,
     id: Option<CommitId>,
     by: Option<String>,
+    wait: Duration,
     parts: Vec<Part>,
     failed: Option<Error>,
+    /// Once something is done that cannot wait for the commit: bytes, and steps outside.
+    work: Option<Arc<ArtifactWork>>,
 }
 
 /// A unit worked out against what is known of the store.
@@ -57,7 +65,7 @@ struct Assembled {
 
 impl Unit {
     pub(crate) fn new(pond: Pond) -> Self {
-        Self { pond, id: None, by: None, parts: Vec::new(), failed: None }
+        Self { pond, id: None, by: None, wait: Duration::ZERO, parts: Vec::new(), failed: None, work: None }
     }
 
     /// Makes a retry safe: a unit whose id was committed before answers with that receipt and changes nothing.
@@ -82,6 +90,73 @@ impl Unit {
         self.push(Ok(Commit::new().trusted().expect(expectation)))
     }
 
+    /// How long somebody else's unit that has the same artifact is waited for; not at all if not said.
+    pub fn wait(&mut self, wait: Duration) -> &mut Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Artifacts: what is written here is staged at once, seen by this unit alone, and committed with it. Ids, names and
+    /// waits are said before the first call.
+    pub fn artifacts(&mut self) -> UnitArtifacts {
+        UnitArtifacts { work: self.work().map_err(Arc::new), committed: self.pond.artifacts() }
+    }
+
+    /// Notes a step outside of the store that is about to be done: an API call, a table that is made. If the unit does
+    /// not happen, the compensation of this name undoes it ([`crate::Units::compensations`]), with these arguments. It is
+    /// called even if the step did not happen, and perhaps more than once: it has to look first.
+    ///
+    /// Do the step when this has answered. One commit point: the step's record.
+    ///
+    /// # Errors
+    /// `Unsupported` when the unit's parts are in another store than artifacts; `Invalid` without a name.
+    pub async fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<()> {
+        let noting = async {
+            if step.is_empty() || compensation.is_empty() {
+                return Err(
+                    Error::invalid("a step and its compensation need names").with_next("name them as whoever undoes them would")
+                );
+            }
+            let args = serde_json::to_value(args).map_err(|e| Error::invalid("the arguments are no JSON").with_source(e))?;
+            let wanted = Wanted {
+                kind: OperationKind::Step,
+                path: step.to_owned(),
+                compensation: Some(compensation.to_owned()),
+                args: Some(args),
+            };
+            self.work()?.working().claim(wanted).await.map(drop)
+        };
+        noting.await.map_err(|e: Error| e.during("unit.step"))
+    }
+
+    /// Decides against the unit and undoes what it did outside of the store: staged bytes are removed, steps compensated.
+    /// Dropping a unit does the same in the background, or leaves it to whoever looks when its time has run out.
+    ///
+    /// # Errors
+    /// What the store or the place of the bytes fails with; anybody can go on then ([`crate::Units::recover`]).
+    /// `Unsupported` when a step's compensation is not known here, `Unavailable` when it failed: the bytes and records are
+    /// gone, and the error names the unit that `millpond units resume` goes on with.
+    pub async fn rollback(self) -> Result<()> {
+        match &self.work {
+            Some(work) => work.working().undo("it was rolled back").await.map_err(|e| e.during("unit.rollback")),
+            None => Ok(()),
+        }
+    }
+
+    /// The unit's id in the store, once it has staged bytes or noted a step.
+    pub fn unit_id(&self) -> Option<&str> {
+        self.work.as_ref().map(|work| work.working().id())
+    }
+
+    fn work(&mut self) -> Result<Arc<ArtifactWork>> {
+        if let Some(error) = &self.failed {
+            return Err(error.duplicate());
+        }
+        self.home_with([Domain::Artifacts])?;
+        let (units, id, by, wait) = (self.pond.units(), self.id, self.by.clone(), self.wait);
+        Ok(Arc::clone(self.work.get_or_insert_with(|| Arc::new(ArtifactWork::new(units.begin(id, by, wait))))))
+    }
+
     /// Events of a stream.
     pub fn events(&mut self, stream: impl Into<String>) -> UnitEvents<'_> {
         UnitEvents::new(self, stream.into())
@@ -100,6 +175,11 @@ impl Unit {
     /// Figures, patterns and feedback.
     pub fn metrics(&mut self) -> UnitMetrics<'_> {
         UnitMetrics::new(self)
+    }
+
+    /// Lineage: rows of what was done, and what they came from.
+    pub fn lineage(&mut self) -> UnitLineage<'_> {
+        UnitLineage::new(self)
     }
 
     /// Creates or replaces a document of a collection of one's own, whoever changed it meanwhile.
@@ -168,6 +248,16 @@ impl Unit {
     }
 
     async fn run(mut self) -> Result<Receipt> {
+        match self.attempt().await {
+            Ok(receipt) => Ok(receipt),
+            Err(error) => Err(match self.work.take() {
+                Some(work) => given_up(&work, error).await,
+                None => error,
+            }),
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Receipt> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -178,10 +268,15 @@ impl Unit {
             receipt.replayed = true;
             return Ok(receipt);
         }
+        self.stage_large().await?;
         let mut turn: Option<(String, Turn)> = None;
         for _ in 0..TRIES {
             let Assembled { commit, saves, facts } = self.assemble().await?;
-            let error = match store.commit(commit).await {
+            let done = match &self.work {
+                None => store.commit(commit).await,
+                Some(work) => decided(work, commit).await,
+            };
+            let error = match done {
                 Ok(receipt) => {
                     for (scope, version) in saves {
                         self.pond.checkpoints().saw(&scope, version);
@@ -204,22 +299,42 @@ impl Unit {
                         turn = Some((scope.clone(), self.pond.checkpoints().turn(&scope).await));
                     }
                 }
-                _ => return Err(crate::runs::explain(error)),
+                _ => return Err(crate::pins::explain(crate::runs::explain(error))),
             }
         }
         Err(Error::conflict(format!("others saved checkpoints of the same scope first, {TRIES} times"))
             .with_next("let one worker save into a scope, under a lock if there are several"))
     }
 
+    /// Payloads that are too large for records become objects of this unit.
+    async fn stage_large(&mut self) -> Result<()> {
+        for at in 0..self.parts.len() {
+            let Part::Checkpoint(scope, new) = &self.parts[at] else { continue };
+            if !crate::Checkpoints::is_large(new)? {
+                continue;
+            }
+            let (scope, new) = (scope.clone(), new.clone());
+            let work = self.work()?;
+            if let Some(staged) = self.pond.checkpoints().stage(work.working(), &scope, &new).await? {
+                self.parts[at] = Part::Checkpoint(scope, staged);
+            }
+        }
+        Ok(())
+    }
+
     /// The one store of all its parts.
     fn home(&self) -> Result<millpond_core::Store> {
+        self.home_with(self.work.iter().map(|_| Domain::Artifacts))
+    }
+
+    fn home_with(&self, more: impl IntoIterator<Item = Domain>) -> Result<millpond_core::Store> {
         let commits = self.parts.iter().filter_map(|part| if let Part::Ready(commit) = part { Some(commit) } else { None });
         let domains = self.parts.iter().filter_map(|part| match part {
             Part::Ready(_) => None,
             Part::Checkpoint(..) => Some(Domain::Checkpoints),
             Part::Execution(_) => Some(Domain::Metrics),
         });
-        self.pond.homes().of_commits(commits, domains).cloned()
+        self.pond.homes().of_commits(commits, domains.chain(more)).cloned()
     }
 
     async fn assemble(&self) -> Result<Assembled> {
@@ -256,12 +371,26 @@ impl Unit {
             Ok(commit) => self.parts.push(Part::Ready(commit)),
             Err(error) => self.fail(error),
         }
+        // A unit that would span two stores is refused by the call that makes it so, not by its commit.
+        if self.failed.is_none()
+            && let Err(error) = self.home()
+        {
+            self.fail(error);
+        }
         self
     }
 
     fn fail(&mut self, error: Error) {
         // The first reason is the one to mend.
         self.failed.get_or_insert(error);
+    }
+}
+
+/// Decides for a unit with operations of its own. What it stays with is mended by the caller, or given up.
+async fn decided(work: &ArtifactWork, commit: Commit) -> Result<Receipt> {
+    match work.working().decide(commit.and(work.parts()?)).await? {
+        Outcome::Committed(receipt) => Ok(receipt),
+        Outcome::Conflict(conflict) => Err(Error::from_conflict(conflict)),
     }
 }
 
@@ -302,6 +431,28 @@ pub(crate) mod blocking {
         /// Those of the async operation; `Invalid` when called inside an async runtime.
         pub fn commit(self) -> Result<Receipt> {
             self.bridge.run(self.unit.commit())
+        }
+
+        /// Waits for [`crate::Unit::rollback`].
+        ///
+        /// # Errors
+        /// Those of the async operation; `Invalid` when called inside an async runtime.
+        pub fn rollback(self) -> Result<()> {
+            self.bridge.run(self.unit.rollback())
+        }
+
+        /// See [`crate::Unit::artifacts`].
+        pub fn artifacts(&mut self) -> crate::blocking::UnitArtifacts {
+            crate::blocking::UnitArtifacts::new(self.unit.artifacts(), self.bridge.clone())
+        }
+
+        /// Waits for [`crate::Unit::step`].
+        ///
+        /// # Errors
+        /// Those of the async operation; `Invalid` when called inside an async runtime.
+        pub fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<()> {
+            let (unit, bridge) = (&mut self.unit, &self.bridge);
+            bridge.run(unit.step(step, compensation, args))
         }
     }
 

@@ -1,10 +1,13 @@
 //! The domains as a unit sees them: each call adds a part, none reaches the store.
 
-use millpond_core::{Commit, NewEvent};
+use millpond_core::{Commit, NewEvent, Result, Versioned};
 use serde::Serialize;
 
 use super::Unit;
-use crate::{Action, Execution, NewCheckpoint, NewFeedback, NewPattern, RunEnd, Scope, Step};
+use crate::{
+    Action, Execution, LineageEnd, LineageRow, LineageStatus, NewCheckpoint, NewFeedback, NewLineage, NewPattern, RunEnd, Scope,
+    Step,
+};
 
 /// One part of a unit.
 #[derive(Debug)]
@@ -153,6 +156,63 @@ impl<'u> UnitMetrics<'u> {
     pub fn feedback(&mut self, feedback: NewFeedback) -> &mut Self {
         let part = self.unit.pond.metrics().add_feedback_part(feedback).map(|(_, part)| part);
         self.unit.push(part);
+        self
+    }
+}
+
+/// Lineage: rows of what was done, and what they came from.
+#[derive(Debug)]
+pub struct UnitLineage<'u> {
+    unit: &'u mut Unit,
+}
+
+impl<'u> UnitLineage<'u> {
+    pub(super) fn new(unit: &'u mut Unit) -> Self {
+        Self { unit }
+    }
+
+    /// A piece of work begins with this unit.
+    pub fn start(&mut self, new: NewLineage) -> &mut Self {
+        let part = self.unit.pond.lineage().start_part(new);
+        self.row(part)
+    }
+
+    /// A row that is written all at once.
+    pub fn record(&mut self, new: NewLineage) -> &mut Self {
+        let part = self.unit.pond.lineage().record_part(new);
+        self.row(part)
+    }
+
+    /// A piece of work was done; the unit is refused unless its row is still as it was read.
+    pub fn complete(&mut self, row: &Versioned<LineageRow>, end: LineageEnd) -> &mut Self {
+        self.moved(row, LineageStatus::Completed, end)
+    }
+
+    /// A piece of work failed.
+    pub fn fail(&mut self, row: &Versioned<LineageRow>, end: LineageEnd) -> &mut Self {
+        self.moved(row, LineageStatus::Failed, end)
+    }
+
+    /// A piece of work was given up.
+    pub fn cancel(&mut self, row: &Versioned<LineageRow>, end: LineageEnd) -> &mut Self {
+        self.moved(row, LineageStatus::Cancelled, end)
+    }
+
+    /// A row that is there already came from another one, too. One that this unit records says so itself, with
+    /// [`NewLineage::derived_from`].
+    pub fn link(&mut self, child: &str, parent: &str, kind: &str) -> &mut Self {
+        let part = self.unit.pond.lineage().link_part(child, parent, kind);
+        self.unit.push(part);
+        self
+    }
+
+    fn moved(&mut self, row: &Versioned<LineageRow>, status: LineageStatus, end: LineageEnd) -> &mut Self {
+        let part = self.unit.pond.lineage().move_part(row, status, end);
+        self.row(part)
+    }
+
+    fn row(&mut self, part: Result<(LineageRow, Commit)>) -> &mut Self {
+        self.unit.push(part.map(|(_, part)| part));
         self
     }
 }

@@ -1,0 +1,111 @@
+//! The place of a namespace's bytes: where it is remembered to be, and saying that the bytes were moved.
+
+use std::collections::BTreeSet;
+
+use millpond_core::{Document, Error, Filter, KEY_FIELD, Query, Records, Result};
+use millpond_objects::{Location, Objects};
+use serde::Serialize;
+
+use super::Artifacts;
+use super::model::ArtifactVersion;
+use crate::units::{UnitInfo, UnitState};
+
+/// Points among all records from which objects are taken to be looked at.
+const POINTS: u32 = 16;
+/// Objects that are taken from each.
+const EACH: usize = 8;
+
+/// That the place of the bytes is another one now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MovedPlace {
+    /// Where the bytes were; `None` when there was no place yet.
+    pub from: Option<String>,
+    /// Where they are.
+    pub to: String,
+    /// Objects that were looked at in the new place.
+    pub looked_at: u64,
+}
+
+impl Artifacts {
+    /// Where the namespace remembers its bytes to be, without secrets; `beside` for the folder that belongs to the store
+    /// itself. `None` before the first artifact.
+    ///
+    /// # Errors
+    /// As [`Artifacts::info`].
+    pub async fn place(&self) -> Result<Option<String>> {
+        self.units.undoing().objects.remembered(self.store()).await.map_err(|e| e.during("artifacts.place"))
+    }
+
+    /// Says that somebody copied all objects to another place: from here on the namespace's bytes are there, and a program
+    /// that looks elsewhere is refused. Before that a sample of them, spread over all records, is looked for there. No byte
+    /// is moved.
+    ///
+    /// The place is a URL as in the configuration, or `beside` for the store's own. Programs that have the old place open
+    /// have to be ended first: what they write afterwards would be missing. One commit point: the record of the place.
+    ///
+    /// # Errors
+    /// `Conflict` while units are being worked on, or when somebody else changed the place; `Corrupt`, naming the first, when
+    /// an object is not there with its length; `Invalid` when the URL is no place.
+    pub async fn place_moved(&self, to: &str) -> Result<MovedPlace> {
+        self.moved(to).await.map_err(|e| e.during("artifacts.place_moved"))
+    }
+
+    async fn moved(&self, to: &str) -> Result<MovedPlace> {
+        let home = &self.units.undoing().objects;
+        let (objects, place) = home.other(self.store(), to)?;
+        self.nobody_works().await?;
+        let from = home.remembered(self.store()).await?;
+        let looked_at = self.looked_for(objects.as_ref()).await?;
+        home.remember(self.store(), from.as_deref(), &place).await?;
+        Ok(MovedPlace { from, to: place, looked_at })
+    }
+
+    /// A unit that is under way has bytes in the old place.
+    async fn nobody_works(&self) -> Result<()> {
+        for state in [UnitState::Pending, UnitState::Aborting] {
+            let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(1);
+            if let Some(unit) = self.store().query(query).await?.items.into_iter().next() {
+                return Err(Error::conflict(format!(
+                    "unit {} is {state}: its bytes are on their way to the old place",
+                    unit.key
+                ))
+                .with("unit", &unit.key)
+                .with_next("end the programs that write, and undo what they left with the old place: millpond units recover"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for objects in another place, and answers for how many. Keys of versions begin with a digest, so those after
+    /// evenly spread points are a fair sample, however many there are.
+    async fn looked_for(&self, objects: &dyn Objects) -> Result<u64> {
+        let mut looked_at = BTreeSet::new();
+        for point in 0..POINTS {
+            let from = format!("{:08x}", u64::from(point) * (1 << 32) / u64::from(POINTS));
+            let query = Query::new(ArtifactVersion::COLLECTION.name())?
+                .filter(Filter::Present("location".to_owned()))
+                .at_least(KEY_FIELD, from)
+                .limit(EACH);
+            for version in Records::<ArtifactVersion>::new(self.store().clone()).page(query).await?.items {
+                if looked_at.insert(version.value.location.clone()) {
+                    is_there(objects, &version.value).await?;
+                }
+            }
+        }
+        Ok(looked_at.len() as u64)
+    }
+}
+
+async fn is_there(objects: &dyn Objects, version: &ArtifactVersion) -> Result<()> {
+    let Some(location) = &version.location else { return Ok(()) };
+    let found = objects.length(&location.parse::<Location>()?).await?;
+    if found == Some(version.length) {
+        return Ok(());
+    }
+    let there = found.map_or_else(|| "it is not there".to_owned(), |found| format!("it has {found} bytes there"));
+    Err(Error::corrupt(format!("the object of artifact {:?} should have {} bytes; {there}", version.key, version.length))
+        .with("key", &version.key)
+        .with("location", location)
+        .with("place", objects.place())
+        .with_next("copy all objects, folders and names as they are, and say it again; the namespace's place is what it was"))
+}

@@ -1,0 +1,301 @@
+//! Artifacts inside a unit: what is staged and not decided, seen by the unit alone.
+//!
+//! ```text
+//!   put, delete, copy ─► claim ─► stage ─► Change {after}     the last change of a key counts, the pre-image is the
+//!                                              │               committed one, whatever the unit did in between
+//!   decide ◄───── parts(): records, versions, sums, events ◄───┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use millpond_core::{Commit, Error, Expectation, NewEvent, Records, Result, Write};
+use serde_json::json;
+
+use super::body::staged;
+use super::model::{Artifact, ArtifactVersion, BlockSums};
+use super::new::{Body, NewArtifact, Only};
+use super::{key, sums};
+use crate::text::key_segment;
+use crate::units::{OperationKind, UnitOperation, Wanted, Working};
+
+/// What streams of storage events begin with.
+pub(crate) const STREAMS: &str = "artifacts/";
+/// The type of the event of a written artifact.
+pub const ARTIFACT_WRITTEN: &str = "artifact.written";
+/// The type of the event of a deleted artifact.
+pub const ARTIFACT_DELETED: &str = "artifact.deleted";
+
+/// What becomes of one key.
+#[derive(Debug, Clone)]
+struct Change {
+    /// The number of the operation: of two at once the later registered counts.
+    number: u32,
+    after: Option<Artifact>,
+    blocks: Option<BlockSums>,
+    /// What there is outside of the unit, where that had to be known.
+    before: Option<Artifact>,
+    expect: Vec<Expectation>,
+}
+
+/// The artifacts of a unit.
+#[derive(Debug)]
+pub(crate) struct ArtifactWork {
+    working: Working,
+    changes: Mutex<BTreeMap<String, Change>>,
+}
+
+impl ArtifactWork {
+    pub(crate) fn new(working: Working) -> Self {
+        Self { working, changes: Mutex::default() }
+    }
+
+    pub(crate) fn working(&self) -> &Working {
+        &self.working
+    }
+
+    fn changes(&self) -> MutexGuard<'_, BTreeMap<String, Change>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> &millpond_core::Store {
+        &self.working.undoing().store
+    }
+
+    /// What the unit made of a key: `None` when it did not touch it, `Some(None)` when it deleted it.
+    pub(crate) fn own(&self, key: &str) -> Option<Option<(Artifact, Option<BlockSums>)>> {
+        self.changes().get(key).map(|change| change.after.clone().map(|after| (after, change.blocks.clone())))
+    }
+
+    /// Everything the unit changed below a prefix, in the order of the keys.
+    pub(crate) fn own_below(&self, prefix: &str) -> Vec<(String, Option<Artifact>)> {
+        let changes = self.changes();
+        let below = changes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+        below.map(|(key, change)| (key.clone(), change.after.clone())).collect()
+    }
+
+    async fn committed(&self, key: &str) -> Result<Option<millpond_core::Versioned<Artifact>>> {
+        Records::<Artifact>::new(self.store().clone()).get(key).await
+    }
+
+    /// The condition of a write, looked at now and once more by the deciding commit.
+    async fn condition(&self, key: &str, only: Only) -> Result<Vec<Expectation>> {
+        if only == Only::Always {
+            return Ok(Vec::new());
+        }
+        let id = Records::<Artifact>::id(key)?;
+        let own = self.own(key);
+        match (only, own) {
+            (Only::New, Some(None)) => Ok(Vec::new()),
+            (Only::New, Some(Some(_))) => Err(exists(key)),
+            (Only::New, None) if self.committed(key).await?.is_some() => Err(exists(key)),
+            (Only::New, None) => Ok(vec![Expectation::Absent(id)]),
+            (Only::Revision(_), Some(_)) => {
+                Err(Error::invalid(format!("this unit has changed {key:?} already; it has no revision yet"))
+                    .with_next("leave the condition out: nobody else can change it meanwhile"))
+            }
+            (Only::Revision(revision), None) => {
+                let found = self.committed(key).await?.map(|found| found.revision);
+                if found == Some(revision) {
+                    return Ok(vec![Expectation::Revision(id, revision)]);
+                }
+                let found = found.map_or_else(|| "is not there".to_owned(), |r| format!("is at revision {r}"));
+                Err(Error::conflict(format!("artifact {key:?} was expected at revision {revision} and {found}")).with("key", key))
+            }
+            (Only::Always, _) => Ok(Vec::new()),
+        }
+    }
+
+    /// Writes the bytes to a place of their own, and notes what the record will say.
+    pub(crate) async fn put(&self, key: &str, body: Body, mut new: NewArtifact) -> Result<Artifact> {
+        key::checked(key)?;
+        key::fill(key, &mut new.provenance);
+        new.check()?;
+        // Before anything is registered: without a place for the bytes nothing of it could be undone either.
+        let objects = self.working.undoing().objects.get(self.store()).await?;
+        let operation = self.working.claim(Wanted::of(OperationKind::Put, key)).await?;
+        // Under the claim: nobody else changes it from here on.
+        let expect = self.condition(key, new.only).await?;
+        let draft = self.draft(&operation, new);
+        let (artifact, sums) = staged(objects.as_ref(), &Working::location(&operation)?, body, draft).await?;
+        let blocks = sums::of_blocks(&artifact.location, &sums);
+        self.change(key, operation.number, Some((artifact.clone(), blocks)), expect);
+        Ok(artifact)
+    }
+
+    /// The record, as far as it is known before the bytes are.
+    fn draft(&self, operation: &UnitOperation, new: NewArtifact) -> Artifact {
+        Artifact {
+            key: operation.path.clone(),
+            version: version_of(operation),
+            location: operation.location.clone().unwrap_or_default(),
+            length: 0,
+            sha256: String::new(),
+            created: self.store().now(),
+            content_type: new.content_type.unwrap_or_default(),
+            provenance: new.provenance,
+            extension: key::extension(&operation.path),
+            config_hash: new.config_hash,
+            lineage: new.lineage,
+            correlation: new.correlation,
+            document: new.document,
+            original_key: new.original_key,
+            custom: new.custom,
+            extra: crate::extra::Extra::new(),
+        }
+    }
+
+    /// Deletes an artifact, as this unit sees it. False when there is none.
+    pub(crate) async fn delete(&self, key: &str) -> Result<bool> {
+        key::checked(key)?;
+        if self.own(key).is_some_and(|own| own.is_none()) {
+            return Ok(false);
+        }
+        let operation = self.working.claim(Wanted::of(OperationKind::Delete, key)).await?;
+        let own = self.own(key);
+        let before = self.committed(key).await?.map(|found| found.value);
+        let was_there = own.map_or(before.is_some(), |own| own.is_some());
+        let mut expect = Vec::new();
+        if let Some(execution) = before.as_ref().and_then(|b| b.provenance.execution.as_deref()) {
+            expect.push(crate::pins::unpinned(execution)?);
+        }
+        self.change(key, operation.number, None, expect);
+        if let Some(change) = self.changes().get_mut(key) {
+            change.before = before;
+        }
+        Ok(was_there)
+    }
+
+    /// Names the bytes of an artifact under a further key. No byte is moved.
+    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<Artifact> {
+        key::checked(to)?;
+        let (source, blocks, expect) = match self.own(from) {
+            Some(Some((own, blocks))) => (own, blocks, Vec::new()),
+            Some(None) => return Err(missing(from)),
+            None => {
+                let found = self.committed(from).await?.ok_or_else(|| missing(from))?.value;
+                // As long as a version names the bytes they are not collected.
+                let version = ArtifactVersion::key_of(&found.key, &found.version);
+                let expect = vec![Expectation::Exists(Records::<ArtifactVersion>::id(&version)?)];
+                (found, None, expect)
+            }
+        };
+        let operation = self.working.claim(Wanted::of(OperationKind::Copy, to)).await?;
+        let mut copy = Artifact {
+            key: to.to_owned(),
+            version: version_of(&operation),
+            created: self.store().now(),
+            extension: key::extension(to),
+            original_key: Some(source.original_key.clone().unwrap_or_else(|| source.key.clone())),
+            ..source
+        };
+        let mut provenance = super::Provenance::default();
+        key::fill(to, &mut provenance);
+        copy.provenance.execution = provenance.execution.or(copy.provenance.execution);
+        copy.provenance.route = provenance.route.or(copy.provenance.route);
+        copy.provenance.stage = provenance.stage.or(copy.provenance.stage);
+        copy.provenance.message = provenance.message.or(copy.provenance.message);
+        self.change(to, operation.number, Some((copy.clone(), blocks)), expect);
+        Ok(copy)
+    }
+
+    /// Notes what becomes of a key. Conditions of earlier operations on it stay: they are about what is committed.
+    fn change(&self, key: &str, number: u32, after: Option<(Artifact, Option<BlockSums>)>, expect: Vec<Expectation>) {
+        let (after, blocks) = after.map_or((None, None), |(after, blocks)| (Some(after), blocks));
+        let mut changes = self.changes();
+        match changes.get_mut(key) {
+            // Of two at once, the one that was registered later counts.
+            Some(change) if change.number > number => change.expect.extend(expect),
+            Some(change) => {
+                change.expect.extend(expect);
+                (change.number, change.after, change.blocks) = (number, after, blocks);
+            }
+            None => {
+                changes.insert(key.to_owned(), Change { number, after, blocks, before: None, expect });
+            }
+        }
+    }
+
+    /// What the deciding commit writes for the artifacts: records, versions, sums, events.
+    pub(crate) fn parts(&self) -> Result<Commit> {
+        let changes = self.changes();
+        let mut commit = Commit::new().trusted();
+        let mut events: BTreeMap<String, Vec<NewEvent>> = BTreeMap::new();
+        let now = self.store().now();
+        for execution in executions_of(&changes) {
+            commit = commit.expect(crate::prune::open(execution)?);
+        }
+        for (key, change) in changes.iter() {
+            commit.expect.extend(change.expect.iter().cloned());
+            match (&change.after, &change.before) {
+                (Some(after), _) => {
+                    commit = commit.write(Records::put(after)?).write(Records::put(&ArtifactVersion::written(after))?);
+                    if let Some(blocks) = &change.blocks {
+                        commit = commit.write(Records::put(blocks)?);
+                    }
+                    events.entry(stream_of(after)).or_default().push(event(ARTIFACT_WRITTEN, after, self.working.id())?);
+                }
+                (None, Some(before)) => {
+                    let version = format!("{}.{}", self.working.id(), change.number);
+                    commit = commit
+                        .write(Write::Delete(Records::<Artifact>::id(key)?))
+                        .write(Records::put(&ArtifactVersion::deleted(before, version, now))?);
+                    events.entry(stream_of(before)).or_default().push(event(ARTIFACT_DELETED, before, self.working.id())?);
+                }
+                // It came and went within the unit.
+                (None, None) => {}
+            }
+        }
+        for (stream, events) in events {
+            commit = commit.append_all(&stream, events)?;
+        }
+        Ok(commit)
+    }
+}
+
+/// The executions that something is written into, or deleted from.
+fn executions_of(changes: &BTreeMap<String, Change>) -> BTreeSet<&str> {
+    let touched = changes.values().filter_map(|change| change.after.as_ref().or(change.before.as_ref()));
+    touched.filter_map(|artifact| artifact.provenance.execution.as_deref()).collect()
+}
+
+/// The stream of an artifact's events: its execution's, or that of artifacts without one.
+pub(crate) fn stream_of_execution(execution: Option<&str>) -> String {
+    execution.map_or_else(|| format!("{STREAMS}other"), |execution| format!("{STREAMS}executions/{}", key_segment(execution)))
+}
+
+fn stream_of(artifact: &Artifact) -> String {
+    stream_of_execution(artifact.provenance.execution.as_deref())
+}
+
+fn event(kind: &str, artifact: &Artifact, unit: &str) -> Result<NewEvent> {
+    let data = json!({
+        "key": artifact.key, "version": artifact.version, "length": artifact.length, "sha256": artifact.sha256,
+        "content_type": artifact.content_type, "unit": unit,
+    });
+    let mut event = NewEvent::of(kind, &data)?;
+    event.correlation.clone_from(&artifact.correlation);
+    let provenance = &artifact.provenance;
+    let labels = [
+        ("execution", &provenance.execution),
+        ("route", &provenance.route),
+        ("stage", &provenance.stage),
+        ("extension", &artifact.extension),
+    ];
+    event.labels = labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();
+    Ok(event)
+}
+
+fn version_of(operation: &UnitOperation) -> String {
+    format!("{}.{}", operation.unit, operation.number)
+}
+
+fn exists(key: &str) -> Error {
+    Error::conflict(format!("there is an artifact {key:?} already"))
+        .with("key", key)
+        .with_next("read it, or write it without the condition")
+}
+
+fn missing(key: &str) -> Error {
+    Error::not_found(format!("there is no artifact {key:?}")).with("key", key)
+}

@@ -1,0 +1,71 @@
+//! Items whose data is too large for records: it is kept as an object, and callers see no difference.
+
+use bytes::Bytes;
+use millpond_core::{Error, Outcome, Records, Result};
+use serde_json::Value;
+
+use super::model::{DeadLetter, key};
+use super::{DeadLetteredItem, DeadLetters};
+use crate::payloads::{PayloadObject, Payloads};
+use crate::units::Working;
+
+/// Bytes of an item's data that stay in the letter's record. The rest of a document is for the history of the failures.
+const INLINE_BYTES: usize = 900 << 10;
+
+/// An item on its way into a letter: with a unit, once its data is an object.
+pub(super) struct Incoming {
+    pub(super) item: DeadLetteredItem,
+    pub(super) object: Option<PayloadObject>,
+    unit: Option<Working>,
+}
+
+impl Incoming {
+    /// Commits the letter, and its data with it.
+    pub(super) async fn commit(&self, letters: &DeadLetters, commit: millpond_core::Commit) -> Result<millpond_core::Receipt> {
+        match &self.unit {
+            None => letters.store.commit(commit).await,
+            Some(unit) => match unit.decide(commit).await? {
+                Outcome::Committed(receipt) => Ok(receipt),
+                Outcome::Conflict(conflict) => Err(Error::from_conflict(conflict)),
+            },
+        }
+    }
+}
+
+impl DeadLetters {
+    /// Gets ready to add an item. One that is dropped leaves nothing.
+    pub(super) async fn incoming(&self, job: &str, mut item: DeadLetteredItem) -> Result<Incoming> {
+        let text = match &item.item_data {
+            Value::Null | Value::Bool(_) | Value::Number(_) => None,
+            data => Some(data.to_string()).filter(|text| text.len() > INLINE_BYTES),
+        };
+        let Some(text) = text else { return Ok(Incoming { item, object: None, unit: None }) };
+        let owner = format!("dead_letters/{}", key(job, &item.item_id)?);
+        let unit = self.payloads.begin()?;
+        let object = Payloads::stage(&unit, owner, Bytes::from(text)).await?;
+        item.item_data = Value::Null;
+        Ok(Incoming { item, object: Some(object), unit: Some(unit) })
+    }
+
+    /// A letter with its data.
+    pub(super) async fn filled(&self, mut letter: DeadLetter) -> Result<DeadLetter> {
+        if let Some(location) = &letter.payload_object {
+            let damaged = |why: &str| {
+                let (job, item) = (&letter.job_id, &letter.item.item_id);
+                Error::corrupt(format!("the data of dead letter {item} of job {job} {why}"))
+            };
+            letter.item.item_data = match self.payloads.read(location).await? {
+                Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| damaged("is not JSON").with_source(e))?,
+                // Purged since the letter was read, or exchanged: the letter says which.
+                None => match Records::<DeadLetter>::new(self.store.clone())
+                    .get(millpond_core::Document::key(&letter)?.as_str())
+                    .await?
+                {
+                    Some(now) if now.value.payload_object == letter.payload_object => return Err(damaged("has no record")),
+                    _ => Value::Null,
+                },
+            };
+        }
+        Ok(letter)
+    }
+}

@@ -1,0 +1,149 @@
+//! What stands against pruning an execution: pins, a run that goes on, rows of other executions that came from its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millpond_core::{Answer, Document, PageCursor, Query, Read, Records, Result, Store};
+use serde::Serialize;
+
+use crate::{ExecutionPins, LineageEdge, LineageRow};
+
+/// Rows of lineage that are looked at together.
+const ROWS: usize = 500;
+/// Edges that are looked at together.
+const EDGES: usize = 1_000;
+/// Reasons that an answer names; the rest is counted.
+pub const REASONS_NAMED: usize = 100;
+
+/// Why an execution is not pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PruneObstacle {
+    /// Somebody pinned it.
+    Pinned,
+    /// Its run goes on.
+    Running,
+    /// Something of another execution came from it.
+    Referenced,
+}
+
+impl PruneObstacle {
+    /// The name used in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Running => "running",
+            Self::Referenced => "referenced",
+        }
+    }
+}
+
+/// One reason why an execution is not pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PruneReason {
+    /// What kind of reason.
+    pub obstacle: PruneObstacle,
+    /// Who or what it is: a pin's holder, the run, the row that came from the execution.
+    pub by: String,
+    /// The same in words.
+    pub why: String,
+}
+
+/// Reasons, the first of them named.
+#[derive(Debug, Default)]
+pub(super) struct Reasons {
+    pub(super) named: Vec<PruneReason>,
+    pub(super) in_all: u64,
+}
+
+impl Reasons {
+    pub(super) fn add(&mut self, obstacle: PruneObstacle, by: impl Into<String>, why: String) {
+        self.in_all += 1;
+        if self.named.len() < REASONS_NAMED {
+            self.named.push(PruneReason { obstacle, by: by.into(), why });
+        }
+    }
+
+    pub(super) fn pinned(&mut self, pins: &ExecutionPins) {
+        for pin in &pins.pins {
+            self.add(PruneObstacle::Pinned, &pin.holder, format!("pin {}: {}", pin.id, pin.reason));
+        }
+    }
+}
+
+/// What a walk over the lineage of an execution found.
+#[derive(Debug, Default)]
+pub(super) struct LineageOf {
+    pub(super) rows: u64,
+    /// Edges from and to them, each counted once.
+    pub(super) edges: u64,
+}
+
+/// Walks over the rows of an execution and their edges, a page at a time. Rows of other executions that came from one
+/// of them are reasons.
+pub(super) async fn lineage_of(store: &Store, execution: &str, reasons: &mut Reasons) -> Result<LineageOf> {
+    let mut found = LineageOf::default();
+    let mut after: Option<PageCursor> = None;
+    loop {
+        let query = Query::new(LineageRow::COLLECTION.name())?.eq("execution", execution).limit(ROWS).after(after);
+        let page = store.query(query).await?;
+        let ids: Vec<String> = page.items.iter().map(|row| row.key.as_str().to_owned()).collect();
+        found.rows += ids.len() as u64;
+        if !ids.is_empty() {
+            // To the rows they came from.
+            found.edges += store.count(edges("child", &ids)?).await?;
+            found.edges += children(store, execution, &ids, reasons).await?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+pub(super) fn edges(end: &str, ids: &[String]) -> Result<Query> {
+    Ok(Query::new(LineageEdge::COLLECTION.name())?.one_of(end, ids.iter().map(String::as_str)))
+}
+
+/// The edges from rows that are not the execution's own: those of its own were counted at their other end.
+async fn children(store: &Store, execution: &str, parents: &[String], reasons: &mut Reasons) -> Result<u64> {
+    let mut others = 0;
+    let mut after: Option<PageCursor> = None;
+    loop {
+        let page = Records::<LineageEdge>::new(store.clone()).page(edges("parent", parents)?.limit(EDGES).after(after)).await?;
+        let children: BTreeSet<&str> = page.items.iter().map(|edge| edge.value.child.as_str()).collect();
+        let executions = executions_of(store, &children).await?;
+        for edge in &page.items {
+            let LineageEdge { child, parent, .. } = &edge.value;
+            match executions.get(child.as_str()) {
+                Some(of) if of == execution => continue,
+                Some(of) => {
+                    let why = format!("row {child} of execution {of} came from row {parent} of this one");
+                    reasons.add(PruneObstacle::Referenced, child, why);
+                }
+                // The row is gone: nothing refers to anything.
+                None => {}
+            }
+            others += 1;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(others);
+        }
+    }
+}
+
+/// Which execution each row belongs to; rows that are not there are left out.
+async fn executions_of(store: &Store, rows: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
+    let reads = rows.iter().map(|row| Ok(Read::Get(Records::<LineageRow>::id(row)?))).collect::<Result<Vec<_>>>()?;
+    if reads.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut executions = BTreeMap::new();
+    for answer in store.read(reads).await? {
+        if let Answer::Record(Some(record)) = answer {
+            let row = record.value.decode::<LineageRow>()?;
+            executions.insert(row.id, row.execution);
+        }
+    }
+    Ok(executions)
+}

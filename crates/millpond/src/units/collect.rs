@@ -1,0 +1,324 @@
+//! Bytes that no record names: found, told, and removed when that is asked for.
+//!
+//! ```text
+//!   lease units/collector ─► undo units whose time has run out ─► raise the floor ─► list the place, page by page:
+//!       written below the floor, its unit over or unknown, and no record names it   ─► unused
+//! ```
+//!
+//! The floor makes "unknown" final: the records of a unit are there before its bytes, and below the floor none begins. And
+//! what nobody names is named by nobody later: only the unit that wrote it, or a commit that expects a record which
+//! names it already, can. So a look at the records after the look at the place is enough.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millpond_core::{Answer, Document, Error, Expectation, Outcome, Query, Read, Records, Result, Write};
+use millpond_objects::{Listed, Location};
+use serde::Serialize;
+
+use super::model::{UnitFloor, UnitInfo, UnitState, moment_of};
+use super::{Recovered, Units};
+use crate::locks::{Attempt, Lease, LockRequest};
+
+/// The lease of whoever collects.
+const LEASE: &str = "units/collector";
+/// How long it lasts without a sign of life.
+const TTL: Duration = Duration::from_secs(60);
+/// Objects that are looked up together.
+const PAGE: usize = 256;
+/// Unused objects that an answer names; the rest is counted.
+const NAMED: usize = 1_000;
+/// How young the units are that the floor leaves open, unless said otherwise: what clocks of machines may differ by.
+const GRACE: Duration = Duration::from_secs(60 * 60);
+
+/// Collections whose records name locations in a field `location`.
+pub(crate) const OWNERS: [&str; 2] =
+    [<crate::ArtifactVersion as Document>::COLLECTION.name(), <crate::PayloadObject as Document>::COLLECTION.name()];
+
+/// What is to be collected.
+#[derive(Debug, Clone, Serialize)]
+pub struct CollectRequest {
+    /// Whether unused objects are removed, or only reported.
+    pub remove: bool,
+    /// Units younger than this may still begin, on machines whose clocks are behind. An hour if not said.
+    pub grace: Duration,
+}
+
+impl Default for CollectRequest {
+    fn default() -> Self {
+        Self { remove: false, grace: GRACE }
+    }
+}
+
+/// An object that nobody names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnusedObject {
+    /// Where it is.
+    pub location: String,
+    /// Its bytes.
+    pub length: u64,
+    /// How the unit stands that wrote it; `None` when there is no record of it.
+    pub unit: Option<UnitState>,
+}
+
+/// What a collection brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Units that were looked at first.
+    pub units: Recovered,
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that nobody names.
+    pub unused: u64,
+    /// Their bytes.
+    pub unused_bytes: u64,
+    /// Of them, removed.
+    pub removed: u64,
+    /// The first thousand that nobody names.
+    pub named: Vec<UnusedObject>,
+}
+
+/// What the records and the bytes say of each other. Nothing was changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reconciled {
+    /// Records that name bytes.
+    pub records: u64,
+    /// Records whose bytes are missing or of another length: key, location, and what was found.
+    pub missing: Vec<MissingObject>,
+    /// How many those are; an answer names the first thousand.
+    pub missing_in_all: u64,
+    /// Objects that nobody names, as a collection would report them.
+    pub unused: Collected,
+}
+
+/// Bytes that a record names and that are not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MissingObject {
+    /// The collection and the key of the record.
+    pub record: String,
+    /// Where the bytes should be.
+    pub location: String,
+    /// Their length.
+    pub expected: u64,
+    /// What is there.
+    pub found: Option<u64>,
+}
+
+impl Units {
+    /// Finds bytes that no record names, and removes them if that is asked for. Units whose time has run out are undone
+    /// first, live ones are never touched. One process at a time, under the lock `units/collector`; whoever ends in the
+    /// middle leaves nothing half done.
+    ///
+    /// # Errors
+    /// `Conflict`, naming who, when somebody collects already; what the store or the place of the bytes fails with.
+    pub async fn collect(&self, request: &CollectRequest) -> Result<Collected> {
+        self.collected(request).await.map_err(|e| e.during("units.collect"))
+    }
+
+    async fn collected(&self, request: &CollectRequest) -> Result<Collected> {
+        let undoing = self.undoing();
+        let lock = LockRequest::of(LEASE, TTL).purpose("collecting bytes that nobody names");
+        let lease = match undoing.locks.try_acquire(&lock).await? {
+            Attempt::Acquired(lease) => lease,
+            Attempt::Held(info) => {
+                return Err(Error::conflict(format!("{} collects already", info.lease.holder.name))
+                    .with_next("wait until it has done, or see it: millpond locks show units/collector"));
+            }
+        };
+        let done = tokio::select! {
+            done = self.under(&lease, request) => done,
+            lost = undoing.locks.keep(&lease) => Err(lost.err().unwrap_or_else(|| Error::unavailable("the lock was lost"))),
+        };
+        // Given back also after an error; one that is lost is somebody else's to give back.
+        let released = undoing.locks.release(&lease).await;
+        let done = done?;
+        released?;
+        Ok(done)
+    }
+
+    async fn under(&self, lease: &Lease, request: &CollectRequest) -> Result<Collected> {
+        // A report changes nothing: units whose time has run out are told, and the floor stays where it is.
+        let units = if request.remove { self.recover().await? } else { self.open_units().await? };
+        let mut done = Collected { units, ..Collected::default() };
+        let floor = if request.remove {
+            self.raise_floor(lease, request.grace).await?
+        } else {
+            self.possible_floor(request.grace).await?
+        };
+        let objects = self.undoing().objects.get(&self.undoing().store).await?;
+        let mut after: Option<Location> = None;
+        loop {
+            let page = objects.list(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(done) };
+            after = Some(last.location.clone());
+            done.objects += page.len() as u64;
+            done.bytes += page.iter().map(|listed| listed.length).sum::<u64>();
+            let unused = self.unused(&page, floor).await?;
+            if request.remove {
+                self.forget_sums(&unused).await?;
+            }
+            for unused in unused {
+                if request.remove {
+                    objects.remove(&unused.location.parse()?).await?;
+                    done.removed += 1;
+                }
+                done.unused += 1;
+                done.unused_bytes += unused.length;
+                if done.named.len() < NAMED {
+                    done.named.push(unused);
+                }
+            }
+        }
+    }
+
+    /// Sums go before their objects: an object that stays without them, because somebody ended in between, is found again.
+    async fn forget_sums(&self, unused: &[UnusedObject]) -> Result<()> {
+        if unused.is_empty() {
+            return Ok(());
+        }
+        let mut commit = millpond_core::Commit::new().trusted();
+        for object in unused {
+            commit = commit.delete(crate::BlockSums::COLLECTION.name(), &object.location)?;
+        }
+        self.undoing().store.commit(commit).await.map(drop)
+    }
+
+    /// Units that are not over, as they stand; nobody is disturbed.
+    async fn open_units(&self) -> Result<Recovered> {
+        let mut open = Recovered::default();
+        for state in [UnitState::Pending, UnitState::Aborting] {
+            let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(NAMED);
+            let page = self.undoing().store.query(query).await?;
+            open.left.extend(page.items.into_iter().map(|record| record.key.as_str().to_owned()));
+        }
+        Ok(open)
+    }
+
+    /// Where the floor could be: at the oldest unit that is not over, or as near to now as the grace leaves.
+    async fn possible_floor(&self, grace: Duration) -> Result<i64> {
+        let store = &self.undoing().store;
+        let mut floor = store.now().as_micros().saturating_sub(i64::try_from(grace.as_micros()).unwrap_or(i64::MAX)) / 1_000;
+        for state in [UnitState::Pending, UnitState::Aborting] {
+            // The key is a UUIDv7, so the first by key has the oldest id.
+            let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(1);
+            if let Some(oldest) = store.query(query).await?.items.first() {
+                floor = floor.min(moment_of(super::steps::id_of(oldest.key.as_str())));
+            }
+        }
+        Ok(floor)
+    }
+
+    /// Raises the floor as far as it can be.
+    async fn raise_floor(&self, lease: &Lease, grace: Duration) -> Result<i64> {
+        let store = &self.undoing().store;
+        let floor = self.possible_floor(grace).await?;
+        for _ in 0..16 {
+            let found = Records::<UnitFloor>::new(store.clone()).get(UnitFloor::KEY).await?;
+            if let Some(found) = &found
+                && found.value.floor_ms >= floor
+            {
+                return Ok(found.value.floor_ms);
+            }
+            let id = Records::<UnitFloor>::id(UnitFloor::KEY)?;
+            let expected =
+                found.map_or_else(|| Expectation::Absent(id.clone()), |f| Expectation::Revision(id.clone(), f.revision));
+            let raised: Write = Records::put(&UnitFloor { floor_ms: floor })?;
+            let commit = lease.fence(millpond_core::Commit::new().trusted().expect(expected).write(raised));
+            match store.try_commit(commit).await? {
+                Outcome::Committed(_) => return Ok(floor),
+                Outcome::Conflict(conflict) if conflict.is_fence() => return Err(Error::from_conflict(conflict)),
+                Outcome::Conflict(_) => {}
+            }
+        }
+        Err(Error::conflict("the floor of units changed again and again").with_next("try again"))
+    }
+
+    /// Those of a page that nobody names and nobody will.
+    async fn unused(&self, page: &[Listed], floor: i64) -> Result<Vec<UnusedObject>> {
+        let store = &self.undoing().store;
+        let old: Vec<&Listed> = page.iter().filter(|listed| moment_of(listed.location.unit()) < floor).collect();
+        if old.is_empty() {
+            return Ok(Vec::new());
+        }
+        let units: BTreeSet<uuid::Uuid> = old.iter().map(|listed| listed.location.unit()).collect();
+        let mut reads = Vec::with_capacity(units.len() + OWNERS.len());
+        for unit in &units {
+            reads.push(Read::Get(Records::<UnitInfo>::id(&unit.to_string())?));
+        }
+        for owner in OWNERS {
+            let locations = old.iter().map(|listed| listed.location.as_str());
+            reads.push(Read::Query(Query::new(owner)?.one_of("location", locations).limit(millpond_core::limits::PAGE_ROWS)));
+        }
+        let mut answers = store.read(reads).await?.into_iter();
+        let mut states = std::collections::BTreeMap::new();
+        for (unit, answer) in units.into_iter().zip(&mut answers) {
+            if let Answer::Record(Some(record)) = answer {
+                states.insert(unit, record.value.decode::<UnitInfo>()?.state);
+            }
+        }
+        let mut named = BTreeSet::new();
+        for answer in answers {
+            let Answer::Page(page) = answer else { continue };
+            if let Some(damaged) = page.damaged.into_iter().next() {
+                return Err(Error::corrupt("a record that may name bytes does not read back").with("record", damaged.what));
+            }
+            if page.next.is_some() {
+                return Err(Error::unavailable("too many records name the same bytes to look at them at once"));
+            }
+            for record in page.items {
+                if let Some(location) = record.value.value()?.get("location").and_then(serde_json::Value::as_str) {
+                    named.insert(location.to_owned());
+                }
+            }
+        }
+        let unused = old.into_iter().filter(|listed| !named.contains(listed.location.as_str()));
+        let unused = unused.filter_map(|listed| {
+            let unit = states.get(&listed.location.unit()).copied();
+            let may_go = unit.is_none_or(UnitState::is_over);
+            may_go.then(|| UnusedObject { location: listed.location.to_string(), length: listed.length, unit })
+        });
+        Ok(unused.collect())
+    }
+
+    /// Compares the records with the bytes, both ways, and changes nothing: what is missing, and what nobody names. What
+    /// was never committed is never taken for committed, whatever is found.
+    ///
+    /// # Errors
+    /// As [`Units::collect`].
+    pub async fn reconcile(&self, limit: usize) -> Result<Reconciled> {
+        self.compared(limit).await.map_err(|e| e.during("units.reconcile"))
+    }
+
+    async fn compared(&self, limit: usize) -> Result<Reconciled> {
+        let mut done = Reconciled { unused: self.collected(&CollectRequest::default()).await?, ..Reconciled::default() };
+        let objects = self.undoing().objects.get(&self.undoing().store).await?;
+        for owner in OWNERS {
+            let mut after = None;
+            loop {
+                let page = self.undoing().store.query(Query::new(owner)?.limit(PAGE).after(after)).await?;
+                for record in page.items {
+                    let value = record.value.value()?;
+                    let Some(location) = value.get("location").and_then(serde_json::Value::as_str) else { continue };
+                    let expected = value.get("length").and_then(serde_json::Value::as_u64).unwrap_or_default();
+                    done.records += 1;
+                    let found = objects.length(&location.parse()?).await?;
+                    if found == Some(expected) {
+                        continue;
+                    }
+                    done.missing_in_all += 1;
+                    if done.missing.len() < limit {
+                        let record = format!("{owner}/{}", record.key);
+                        done.missing.push(MissingObject { record, location: location.to_owned(), expected, found });
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,212 @@
+//! Units of work: what one step did, bytes included, happens at once or leaves nothing. `docs/units.md` draws it.
+//!
+//! * `model.rs`: what is kept; `steps.rs`: the commits; `work.rs`: a unit of this process, `queue.rs`: what it registers;
+//!   `undo.rs`: what anybody may do; `compensate.rs`: steps outside; `collect.rs`: bytes that nobody names; `list.rs`: how
+//!   units stand.
+
+mod collect;
+mod compensate;
+mod list;
+mod model;
+mod queue;
+mod steps;
+mod undo;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millpond_core::{CommitId, Document, Error, ErrorClass, ErrorKind, Query, Result, Store};
+use millpond_objects::Objects;
+
+pub(crate) use collect::OWNERS;
+pub use collect::{CollectRequest, Collected, MissingObject, Reconciled, UnusedObject};
+pub use compensate::{COMPENSATION_TRIES, Compensations, StepToUndo, UNITS_JOB};
+pub use list::{UnitDetail, UnitFilter};
+pub(crate) use model::COLLECTIONS;
+pub use model::{OperationKind, OperationStatus, PathClaim, UnitFloor, UnitInfo, UnitOperation, UnitState};
+pub(crate) use undo::Undoing;
+pub(crate) use work::{Wanted, Working};
+
+use crate::DeadLetters;
+use crate::locks::Locks;
+use crate::objects::ObjectsHome;
+use crate::payloads::Payloads;
+
+/// Units that are looked at together.
+const PAGE: usize = 100;
+
+/// The units of a namespace. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Units {
+    undoing: Undoing,
+}
+
+/// What a look at the units that are not over brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Recovered {
+    /// Units that were undone.
+    pub undone: Vec<String>,
+    /// Units that somebody works on.
+    pub left: Vec<String>,
+    /// Units with a step whose compensation this program does not know, and the compensation's name.
+    pub needing: Vec<(String, String)>,
+    /// Units with a step that could not be undone: a person has to look.
+    pub failed: Vec<String>,
+    /// Units that could not be looked at or undone, and why. The others were gone on with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<(String, String)>,
+}
+
+impl Units {
+    /// The units of a store, with their bytes in a place.
+    pub(crate) fn new(store: Store, letters: Store, objects: ObjectsHome, compensations: Compensations) -> Self {
+        // Letters about steps are small: no unit is needed to write one.
+        let letters = DeadLetters::new(letters.clone(), Payloads::new(letters, None));
+        Self { undoing: Undoing { locks: Locks::new(store.clone()), store, objects, letters, compensations } }
+    }
+
+    /// The units of one store, whose bytes are in a place that is open.
+    pub fn over(store: Store, objects: Arc<dyn Objects>) -> Self {
+        Self::new(store.clone(), store, ObjectsHome::given(objects), Compensations::default())
+    }
+
+    pub(crate) fn begin(&self, id: Option<CommitId>, by: Option<String>, wait: Duration) -> Working {
+        Working::new(self.undoing.clone(), id, by, wait)
+    }
+
+    pub(crate) fn undoing(&self) -> &Undoing {
+        &self.undoing
+    }
+
+    /// What this program knows to undo. Steps whose compensation is not known here are left to a program that knows it.
+    pub fn compensations(&self) -> &Compensations {
+        &self.undoing.compensations
+    }
+
+    /// Undoes every unit whose process is dead or whose time has run out. Two processes that do this at once do no harm.
+    ///
+    /// # Errors
+    /// What the store or the place of the bytes fails with; what was undone by then is undone.
+    pub async fn recover(&self) -> Result<Recovered> {
+        self.recover_all().await.map_err(|e| e.during("units.recover"))
+    }
+
+    async fn recover_all(&self) -> Result<Recovered> {
+        let mut recovered = Recovered::default();
+        for state in [UnitState::Pending, UnitState::Aborting] {
+            let mut after = None;
+            loop {
+                let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(PAGE).after(after);
+                let page = self.undoing.store.query(query).await?;
+                for record in page.items {
+                    let unit = record.key.as_str().to_owned();
+                    // One that was pending a moment ago and waits for another program.
+                    if recovered.needing.iter().any(|(known, _)| *known == unit) {
+                        continue;
+                    }
+                    match self.undoing.undo(&unit, "whoever worked on it is gone").await {
+                        Ok(done) => match (done.needs, done.state) {
+                            (Some(needs), _) => recovered.needing.push((unit, needs)),
+                            (None, UnitState::Failed) => recovered.failed.push(unit),
+                            (None, _) => recovered.undone.push(unit),
+                        },
+                        // Somebody works on it, or was faster.
+                        Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Fenced) => {
+                            recovered.left.push(unit)
+                        }
+                        Err(error) if error.class() == ErrorClass::Transient => return Err(error),
+                        Err(error) => recovered.errors.push((unit, error.to_string())),
+                    }
+                }
+                recovered.errors.extend(page.damaged.into_iter().map(|damaged| (damaged.what, damaged.why)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Decides against a unit whose process is dead or whose time has run out, and undoes it; goes on with one that is
+    /// being undone. Answers how it stands then. Several commits, each of which anybody may go on from.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict`, naming who works on it, when somebody does; `Invalid` when it was committed;
+    /// `Unsupported`, naming it, when it needs a compensation that this program does not know.
+    pub async fn abort(&self, unit: &str, reason: &str) -> Result<UnitState> {
+        self.end(unit, reason).await.map_err(|e| e.during("units.abort"))
+    }
+
+    async fn end(&self, unit: &str, reason: &str) -> Result<UnitState> {
+        let done = self.undoing.undo(unit, reason).await?;
+        if done.state == UnitState::Committed {
+            return Err(Error::invalid(format!("unit {unit} was committed: all of it happened"))
+                .with_next("write what should be there instead"));
+        }
+        done.known(unit)
+    }
+
+    /// Tries again to undo the steps of a unit that failed, and undoes one whose process is gone. Answers how it stands
+    /// then. When nothing of it is left, the dead letters of its steps are discarded.
+    ///
+    /// # Errors
+    /// As [`Units::abort`], less the `Invalid`: a unit that is over stays as it is.
+    pub async fn resume(&self, unit: &str) -> Result<UnitState> {
+        self.again(unit).await.map_err(|e| e.during("units.resume"))
+    }
+
+    async fn again(&self, unit: &str) -> Result<UnitState> {
+        let info = self.undoing.info(unit).await?.value;
+        if info.state != UnitState::Failed {
+            return self.undoing.undo(unit, "whoever worked on it is gone").await?.known(unit);
+        }
+        let lease = self.undoing.take(unit).await?;
+        let info = self.undoing.info(unit).await?.value;
+        let mut failed = self.undoing.operations(unit).await?;
+        failed.retain(|o| o.status == OperationStatus::Failed);
+        if info.state == UnitState::Failed {
+            self.undoing.commit(steps::resume(&info, lease.token, &failed)?).await?;
+        }
+        let done = self.undoing.finish(unit, &lease, "").await?;
+        if done.state == UnitState::Aborted {
+            for step in &failed {
+                self.discard_letter(step, &info.worker).await?;
+            }
+        }
+        done.known(unit)
+    }
+
+    /// The dead letter of a step that was undone at last. One that somebody else closed stays as it is.
+    async fn discard_letter(&self, step: &UnitOperation, by: &str) -> Result<()> {
+        let letters = &self.undoing.letters;
+        let Some(letter) = letters.get(UNITS_JOB, &Undoing::letter_of(step)).await? else { return Ok(()) };
+        if !letter.value.state.is_open() {
+            return Ok(());
+        }
+        match letters.discard(&crate::LetterRef::from(&letter), "undone when it was tried again", by).await {
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(crate) mod blocking {
+    //! The same for synchronous callers.
+    use super::{CollectRequest, Collected, Reconciled, Recovered, UnitDetail, UnitFilter, UnitInfo, UnitState};
+    use millpond_core::{Page, Result, Versioned};
+
+    blocking_api! {
+        /// The units, for synchronous callers.
+        Units of super::Units {
+            fn recover() -> Result<Recovered>;
+            fn abort(unit: &str, reason: &str) -> Result<UnitState>;
+            fn resume(unit: &str) -> Result<UnitState>;
+            fn get(unit: &str) -> Result<Option<UnitDetail>>;
+            fn list(filter: &UnitFilter) -> Result<Page<Versioned<UnitInfo>>>;
+            fn collect(request: &CollectRequest) -> Result<Collected>;
+            fn reconcile(limit: usize) -> Result<Reconciled>;
+        }
+    }
+}

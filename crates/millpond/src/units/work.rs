@@ -1,0 +1,365 @@
+//! A unit that is being worked on by this process.
+//!
+//! ```text
+//!   claim ──► put bytes ──► decide      every step names what it does before it does it; leaving at any point leaves
+//!     └──────────┴────► undo            a unit that `undo.rs` finds and undoes
+//! ```
+//!
+//! What several callers want to register at once goes in one commit: one of them has the turn and takes along whatever
+//! waits. An entry leaves the queue only when the commit with it was answered, so a caller that is dropped in the
+//! middle costs nobody else anything: the next one with the turn finds it registered already.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use millpond_core::{
+    Commit, CommitId, Conflict, Document, Error, ErrorKind, Expectation, Expected, Outcome, Records, Result, uuid_v7,
+};
+use millpond_objects::Location;
+use serde_json::Value;
+
+use super::model::{OperationKind, OperationStatus, PathClaim, UnitFloor, UnitInfo, UnitOperation, UnitState};
+use super::queue::{Batch, OPERATIONS, Queue};
+use super::steps;
+use super::undo::Undoing;
+use crate::locks::Lease;
+
+/// How often a path is claimed anew after what stood in the way was undone.
+const TRIES: u32 = 64;
+/// The first and the longest pause of who waits for a path.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// What somebody wants to register.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) kind: OperationKind,
+    pub(crate) path: String,
+    pub(crate) compensation: Option<String>,
+    pub(crate) args: Option<Value>,
+}
+
+impl Wanted {
+    pub(crate) fn of(kind: OperationKind, path: &str) -> Self {
+        Self { kind, path: path.to_owned(), compensation: None, args: None }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Working {
+    undoing: Undoing,
+    info: UnitInfo,
+    /// How long somebody else's path is waited for.
+    wait: Duration,
+    /// Once the unit is in the store.
+    lease: OnceLock<Lease>,
+    /// Who registers.
+    turn: tokio::sync::Mutex<()>,
+    queue: Mutex<Queue>,
+    renewing: Mutex<Option<tokio::task::AbortHandle>>,
+    decided: std::sync::atomic::AtomicBool,
+}
+
+impl Working {
+    /// A unit that nobody knows of yet. Its id, if given, is the id of the commit that decides.
+    pub(super) fn new(undoing: Undoing, id: Option<CommitId>, by: Option<String>, wait: Duration) -> Self {
+        let store = &undoing.store;
+        let worker = by.unwrap_or_else(|| undoing.locks.this_process().name);
+        let id = id.map_or_else(|| uuid_v7(store.host()).to_string(), |id| id.to_string());
+        let info = UnitInfo {
+            id,
+            state: UnitState::Pending,
+            worker,
+            began: store.now(),
+            ended: None,
+            reason: None,
+            extra: crate::extra::Extra::new(),
+        };
+        Self {
+            undoing,
+            info,
+            wait,
+            lease: OnceLock::new(),
+            turn: tokio::sync::Mutex::default(),
+            queue: Mutex::default(),
+            renewing: Mutex::default(),
+            decided: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.info.id
+    }
+
+    pub(crate) fn undoing(&self) -> &Undoing {
+        &self.undoing
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims a path and registers what is done with it. What others want at the same time goes in the same commit. A
+    /// unit in the way whose time has run out, or whose process is dead, is undone first.
+    ///
+    /// # Errors
+    /// `Conflict`, naming who has it, when the path is another's; `Fenced` when this unit was taken over.
+    pub(crate) async fn claim(&self, wanted: Wanted) -> Result<UnitOperation> {
+        let operation = self.enqueue(wanted)?;
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Some(done) = self.queue().done(operation.number)? {
+                return Ok(done);
+            }
+            // Why something was refused hears whoever asked for it.
+            let _ = self.register().await;
+        }
+    }
+
+    fn enqueue(&self, wanted: Wanted) -> Result<UnitOperation> {
+        let mut queue = self.queue();
+        if let Some(error) = &queue.failed {
+            return Err(error.duplicate());
+        }
+        if queue.is_full() {
+            return Err(Error::invalid(format!(
+                "unit {} has {OPERATIONS} operations, the most that one commit decides",
+                self.info.id
+            ))
+            .with_next("commit it, and go on with another unit"));
+        }
+        let number = queue.next_number();
+        let location = wanted.kind.has_bytes().then(|| Location::new(steps::id_of(&self.info.id), number).to_string());
+        let operation = UnitOperation {
+            unit: self.info.id.clone(),
+            number,
+            kind: wanted.kind,
+            path: wanted.path,
+            location,
+            status: OperationStatus::Pending,
+            compensation: wanted.compensation,
+            args: wanted.args,
+            attempts: 0,
+            error: None,
+            extra: crate::extra::Extra::new(),
+        };
+        queue.push(operation.clone());
+        Ok(operation)
+    }
+
+    /// Registers what waits, or a part of it. Only who has the turn comes here.
+    async fn register(&self) -> Result<()> {
+        let batch = self.queue().send();
+        let done = self.write(&batch).await;
+        let mut queue = self.queue();
+        queue.heard(&batch);
+        match done {
+            Ok(numbers) => {
+                queue.register(batch, &numbers);
+                Ok(())
+            }
+            Err(error) => {
+                queue.refuse(&batch, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a batch, and answers which of it is in the store then: all, or what an earlier sending brought there.
+    async fn write(&self, batch: &Batch) -> Result<BTreeSet<u32>> {
+        let entries = &batch.entries;
+        let give_up = tokio::time::Instant::now() + self.wait;
+        let mut pause = PAUSES.0;
+        let mut ways = 0;
+        loop {
+            self.queue().sent(batch);
+            let commit = match self.lease.get() {
+                None => steps::begin(&self.info, self.undoing.locks.this_process(), steps::TTL, entries)?,
+                Some(lease) => steps::register(&self.info, lease.token, entries)?,
+            };
+            let conflict = match self.undoing.store.try_commit(commit).await? {
+                Outcome::Committed(receipt) => {
+                    if self.lease.get().is_none() {
+                        self.keep(receipt.revisions.first().copied().unwrap_or_default(), receipt.time.plus(steps::TTL))?;
+                    }
+                    return Ok(entries.iter().map(|entry| entry.operation.number).collect());
+                }
+                Outcome::Conflict(conflict) => conflict,
+            };
+            let before = self.registered_before(batch).await?;
+            if !before.is_empty() {
+                return Ok(before);
+            }
+            // This was answered: whoever is dropped while it waits leaves nothing that is not known.
+            self.queue().heard(batch);
+            let held = match self.make_way(conflict).await {
+                Ok(()) if ways < TRIES => {
+                    ways += 1;
+                    continue;
+                }
+                Ok(()) => return Err(self.changed_hands()),
+                Err(held) => held,
+            };
+            if !held.is_conflict() || tokio::time::Instant::now() + pause > give_up {
+                return Err(held);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn changed_hands(&self) -> Error {
+        Error::conflict(format!("the paths of unit {} changed hands {TRIES} times while they were claimed", self.info.id))
+            .with_next("try again")
+    }
+
+    /// The unit is in the store under this token. It is renewed from here on.
+    fn keep(&self, token: u64, deadline: millpond_core::Timestamp) -> Result<()> {
+        let lease = Lease { name: steps::lease(&self.info.id)?, token, deadline, ttl: steps::TTL };
+        // Outside of a runtime nobody can renew it: such a unit has the time of its lease.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (locks, kept) = (self.undoing.locks.clone(), lease.clone());
+            let task = runtime.spawn(async move { locks.keep(&kept).await });
+            *self.renewing.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        }
+        let _ = self.lease.set(lease);
+        Ok(())
+    }
+
+    /// Which of a batch are there from a commit whose caller did not stay for the answer.
+    async fn registered_before(&self, batch: &Batch) -> Result<BTreeSet<u32>> {
+        let records = Records::<UnitOperation>::new(self.undoing.store.clone());
+        let mut there = BTreeSet::new();
+        for entry in batch.entries.iter().filter(|entry| batch.unheard.contains(&entry.operation.number)) {
+            if records.get(entry.operation.key()?.as_str()).await?.is_some() {
+                there.insert(entry.operation.number);
+            }
+        }
+        if !there.is_empty() && self.lease.get().is_none() {
+            // The unit's id is nobody else's, so whatever token its lease has is the one in the answer nobody heard.
+            let held = self.undoing.locks.info(steps::lease(&self.info.id)?.as_str()).await?;
+            let taken = || Error::conflict(format!("unit {} was taken over by somebody else", self.info.id));
+            // Whoever undoes it has a token of his own, which is never ours to use.
+            let held = held.filter(|held| held.lease.purpose.as_deref() == Some(steps::PURPOSE)).ok_or_else(taken)?;
+            self.keep(held.lease.token, held.lease.deadline)?;
+        }
+        Ok(there)
+    }
+
+    /// Undoes the unit that has a path, if that may be done.
+    async fn make_way(&self, conflict: Conflict) -> Result<()> {
+        let record = match &conflict.expected {
+            Expected::Stated(Expectation::Absent(record)) => record,
+            Expected::Stated(Expectation::AtMost(record, _, _)) if record.collection.as_str() == UnitFloor::COLLECTION.name() => {
+                return Err(below_floor(&self.info.id));
+            }
+            _ => return Err(Error::from_conflict(conflict)),
+        };
+        if record.collection.as_str() == UnitInfo::COLLECTION.name() {
+            return Err(Error::conflict(format!("there is a unit {} already", self.info.id))
+                .with_next("give a unit an id of its own, or see what became of this one: millpond units show"));
+        }
+        if record.collection.as_str() != PathClaim::COLLECTION.name() {
+            return Err(Error::from_conflict(conflict));
+        }
+        let path = record.key.as_str();
+        let claims = Records::<PathClaim>::new(self.undoing.store.clone());
+        // Given back meanwhile: the path is free.
+        let Some(claim) = claims.get(path).await? else { return Ok(()) };
+        let reason = format!("its time had run out, and unit {} wanted {path}", self.info.id);
+        match self.undoing.undo(&claim.value.unit, &reason).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.with("path", path)),
+        }
+    }
+
+    /// Where an operation's bytes go.
+    pub(crate) fn location(operation: &UnitOperation) -> Result<Location> {
+        operation.location.as_deref().unwrap_or_default().parse()
+    }
+
+    /// Decides for the unit: everything in `parts` and every operation, at once. One commit point. A conflict leaves
+    /// the unit as it is: the caller mends the parts and decides again, or undoes it.
+    ///
+    /// # Errors
+    /// `Fenced` when it was taken over. `UnknownOutcome` when nobody can tell yet; whoever looks at the unit later will.
+    pub(crate) async fn decide(&self, parts: Commit) -> Result<Outcome> {
+        let _turn = self.turn.lock().await;
+        // What nobody heard of may have claimed paths, which the decision has to give back.
+        while self.queue().is_unheard() {
+            self.register().await?;
+        }
+        let Some(lease) = self.lease.get() else { return self.undoing.store.try_commit(parts.trusted()).await };
+        let paths = {
+            let queue = self.queue();
+            if let Some(error) = &queue.failed {
+                return Err(error.duplicate());
+            }
+            queue.claimed()
+        };
+        let paths = paths.iter().map(String::as_str);
+        let commit = steps::decide(&self.info, lease.token, self.undoing.store.now(), paths, parts)?;
+        let outcome = self.undoing.store.try_commit(commit).await;
+        match &outcome {
+            Ok(Outcome::Committed(_)) => self.end(),
+            Err(error) if error.kind() == ErrorKind::UnknownOutcome => self.end(),
+            Ok(Outcome::Conflict(conflict)) if is_floor(conflict) => return Err(below_floor(&self.info.id)),
+            _ => {}
+        }
+        outcome
+    }
+
+    /// From here on there is nothing to undo, or others do it.
+    fn end(&self) {
+        self.decided.store(true, std::sync::atomic::Ordering::Release);
+        if let Some(task) = self.renewing.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+
+    /// Decides against the unit, and undoes what it did.
+    ///
+    /// # Errors
+    /// What the store or the place fails with: another process finishes it. `Unsupported` when it takes a compensation
+    /// that this program does not know, `Unavailable` when a step could not be undone.
+    pub(crate) async fn undo(&self, reason: &str) -> Result<()> {
+        let Some(lease) = self.lease.get() else { return Ok(()) };
+        if self.decided.load(std::sync::atomic::Ordering::Acquire) {
+            return Ok(());
+        }
+        let undone = self.undoing.undo_own(&self.info.id, lease, reason).await;
+        self.end();
+        match undone {
+            // Who took it over undoes it.
+            Err(error) if error.kind() == ErrorKind::Fenced => Ok(()),
+            other => other?.whole(&self.info.id),
+        }
+    }
+}
+
+impl Drop for Working {
+    /// A unit that is given up without a word is undone in the background, if there is a runtime; if not, or if that
+    /// fails, by whoever looks after its time has run out.
+    fn drop(&mut self) {
+        if self.decided.load(std::sync::atomic::Ordering::Acquire) {
+            return;
+        }
+        self.end();
+        let Some(lease) = self.lease.get().cloned() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (undoing, unit) = (self.undoing.clone(), self.info.id.clone());
+            runtime.spawn(async move { undoing.undo_own(&unit, &lease, "it was given up").await.map(drop) });
+        }
+    }
+}
+
+fn is_floor(conflict: &Conflict) -> bool {
+    matches!(&conflict.expected, Expected::Stated(Expectation::AtMost(record, pointer, _))
+        if record.collection.as_str() == UnitFloor::COLLECTION.name() && pointer == UnitFloor::POINTER)
+}
+
+fn below_floor(unit: &str) -> Error {
+    Error::conflict(format!("unit {unit} is older than what the collector of unused bytes has left open"))
+        .with_next("begin a new unit; if this happens again, set the clock of this machine")
+}
