@@ -49,6 +49,9 @@ pub struct Global {
     /// Refuse a store that keeps less: memory, process-crash, power-loss or replicated [env: MILLPOND_REQUIRE=]
     #[arg(long, global = true, value_name = "CLASS")]
     pub require: Option<String>,
+    /// Where the bytes of artifacts go: a folder, s3://BUCKET/PREFIX (or minio:, gs:, az:) [env: MILLPOND_OBJECTS=]
+    #[arg(long, global = true, value_name = "PLACE")]
+    pub objects: Option<String>,
     /// Do not ask before something is destroyed
     #[arg(long, global = true)]
     pub yes: bool,
@@ -73,6 +76,12 @@ pub enum Command {
     /// Events: what happened, in streams
     #[command(subcommand)]
     Events(c::events::EventsCommand),
+    /// Artifacts: bytes under keys, with what is known of where they come from
+    #[command(subcommand, visible_alias = "storage")]
+    Artifacts(c::artifacts::ArtifactsCommand),
+    /// Units of work: what happens whole or not at all, bytes included
+    #[command(subcommand)]
+    Units(c::units::UnitsCommand),
     /// Checkpoints: numbered states to resume from
     #[command(subcommand)]
     Checkpoints(c::checkpoints::CheckpointsCommand),
@@ -88,6 +97,17 @@ pub enum Command {
     /// Feedback: what was said about runs
     #[command(subcommand)]
     Feedback(c::feedback::FeedbackCommand),
+    /// Lineage: what became of what
+    #[command(subcommand)]
+    Lineage(c::lineage::LineageCommand),
+    /// Pins: executions whose artifacts have to stay
+    #[command(subcommand)]
+    Pins(c::pins::PinsCommand),
+    /// Replays: artifacts of a stage, published anew, each once
+    #[command(subcommand)]
+    Replay(c::replay::ReplayCommand),
+    /// Delete everything of an execution that was written off
+    Prune(c::prune::PruneArgs),
     /// Locks with fencing tokens
     #[command(subcommand)]
     Locks(c::locks::LocksCommand),

@@ -26,8 +26,8 @@ impl Context {
     /// # Errors
     /// As [`Sources::resolve`].
     pub fn new(global: Global) -> Result<Self> {
-        let Global { store, config, discover, namespace, output, require, yes } = global;
-        let config = Sources { store, namespace, require, file: config, discover, ..Sources::of_process() }.resolve()?;
+        let Global { store, config, discover, namespace, output, require, objects, yes } = global;
+        let config = Sources { store, namespace, require, objects, file: config, discover, ..Sources::of_process() }.resolve()?;
         if let Origin::Discovered(variable) = config.store_origin() {
             crate::report::note(format_args!("the store is {} (from {variable})", without_password(config.store())));
         }

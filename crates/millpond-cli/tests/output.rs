@@ -207,6 +207,93 @@ fn workflows_and_flows() {
 }
 
 #[test]
+fn artifacts() {
+    let mut scene = Scene::new();
+    scene.file("page.html", "<p>one</p>").file("blob", b"\x00\xff\x01");
+    let page = "executions/e1/crawl/fetch/m1.html";
+    scene
+        .run(&format!("artifacts put {page} page.html --adapter web --custom tries=3 --custom by=anna"))
+        .run(&format!("artifacts put {page} page.html --create"))
+        .run(&format!("artifacts put {page} page.html --revision 7"))
+        .run(&format!("artifacts put {page} page.html --revision 1 --correlation c1 --document d1"))
+        .run("artifacts put nowhere missing.html")
+        .run("artifacts put a/%_* blob --execution e2 --written-at 2026-11-21T08:00:00Z -o jsonl")
+        .run(&format!("artifacts get {page}"))
+        .run(&format!("artifacts get {page} --range 1..4 -o json"))
+        .run(&format!("artifacts get {page} --range 4..1"))
+        .run("artifacts get a/%_* -o jsonl")
+        .run("artifacts get a/%_* copy-of-blob")
+        .run("artifacts get nothing")
+        .run(&format!("storage metadata {page}"))
+        .run(&format!("artifacts show {page} -o json"))
+        .run("artifacts metadata nothing")
+        .run("artifacts list")
+        .run("artifacts list a/%")
+        .run("artifacts list %")
+        .run("artifacts list exec")
+        .run("artifacts list exec --segments")
+        .run("artifacts list executions/e1 --segments")
+        .run(
+            "artifacts list --execution e1 --route crawl --stage fetch --extension .HTML --correlation c1 --document d1 -o jsonl",
+        )
+        .run("artifacts list --since 2d --limit 1")
+        .run("artifacts browse")
+        .run("artifacts browse executions/e1/ -o jsonl")
+        .run(&format!("artifacts copy {page} a/copy.html"))
+        .run("artifacts copy nothing a/copy.html")
+        .run("artifacts list a/ -o json")
+        .run("artifacts browse a/ --limit 1")
+        .run("artifacts browse a/ --limit 1 --after a/%_*")
+        .run("artifacts delete a/copy.html")
+        .run("artifacts delete a/copy.html --yes")
+        .run("artifacts delete a/copy.html --yes")
+        .run("artifacts history a/copy.html")
+        .run("artifacts history nothing")
+        .run(&format!("artifacts url {page} --for 5m"));
+    assert_eq!(std::fs::read(scene.path().join("copy-of-blob")).expect("a file"), b"\x00\xff\x01");
+    golden!("artifacts", scene);
+}
+
+#[test]
+fn units() {
+    let mut scene = Scene::new();
+    scene.file("a.txt", "one");
+    let unit = |scene: &Scene, state: &str| {
+        let listed = scene.quiet(&format!("units list --state {state} -o jsonl"));
+        let unit: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("one unit");
+        unit["id"].as_str().expect("an id").to_owned()
+    };
+    scene.run("units list").run("artifacts put a a.txt").run("artifacts put b .");
+    let (committed, aborted) = (unit(&scene, "committed"), unit(&scene, "aborted"));
+    scene
+        .run("units list")
+        .run("units list --state pending,failed")
+        .run("units list --state gone")
+        .run(&format!("units show {committed}"))
+        .run(&format!("units show {committed} -o json"))
+        .run(&format!("units show {aborted}"))
+        .run("units show nothing")
+        .run(&format!("units abort {committed} --reason changed"))
+        .run(&format!("units abort {aborted}"))
+        .run(&format!("units resume {committed}"))
+        .run(&format!("units resume {aborted} --compensation x"))
+        .run("units recover")
+        .run("units recover -o json")
+        .run("units collect")
+        .run("units collect --remove")
+        .run("units collect --remove --yes -o json")
+        .run("units reconcile");
+    let object = walkdir::WalkDir::new(scene.path().join("millpond-data/objects"))
+        .into_iter()
+        .filter_map(Result::ok)
+        .find(|file| file.file_type().is_file() && file.path().extension().is_none_or(|e| e != "json"))
+        .expect("the object of a");
+    std::fs::remove_file(object.path()).expect("removed");
+    scene.run("units reconcile").run("units reconcile -o jsonl").run("artifacts get a");
+    golden!("units", scene);
+}
+
+#[test]
 fn runs_and_checkpoints() {
     let mut scene = Scene::new();
     scene
@@ -276,6 +363,61 @@ fn sessions_and_locks() {
         .run("locks info reindex")
         .run("locks acquire reindex --ttl 1x");
     golden!("sessions_and_locks", scene);
+}
+
+#[test]
+fn lineage() {
+    let mut scene = Scene::new();
+    let at = |hour: u32| format!("2026-11-20T{hour:02}:00:00Z");
+    let (began, ended) = (at(8), at(9));
+    scene
+        .run("lineage list")
+        .run(&format!(
+            "lineage record e1 ingest fetch --id page --stage fetch --document d1 --artifact executions/e1/ingest/fetch/m1.html \
+             --artifact-version u1.1 --started {began} --completed {ended} --metadata url=https://Example.org/a"
+        ))
+        .run(&format!("lineage start e1 ingest split --id s1 --stage segment --parent page --adapter-index 1 --started {ended}"))
+        .run("lineage start e1 ingest split --id s1")
+        .run(&format!("lineage start e1 ingest split --id s2 --parent page --status pending --batch b1 --started {}", at(10)))
+        .run("lineage advance s2 processing")
+        .run("lineage advance s2 initiated")
+        .run(&format!(
+            "lineage complete s1 --output-hash 11ab --artifact executions/e1/ingest/segment/m1.json --completed {}",
+            at(11)
+        ))
+        .run("lineage complete s1")
+        .run(&format!(r#"lineage fail s2 --error '{{"message":"no text","language":"RUST"}}' --completed {}"#, at(12)))
+        .run("lineage cancel s9")
+        .run(&format!(
+            "lineage record e1 ingest index --id shard --derived-from s1 --derived-from s2 --derived-from s3 \
+             --started {} --completed {}",
+            at(13),
+            at(14)
+        ))
+        .run("lineage link shard page --kind quotes")
+        .run("lineage link s9 page")
+        .run("lineage get page")
+        .run("lineage get s9")
+        .run("lineage list --status failed,pending")
+        .run("lineage list --url EXAMPLE --order completed")
+        .run("lineage list --artifact executions/e1/ingest/segment/m1.json")
+        .run("lineage list --limit 2")
+        .run("lineage count --root false")
+        .run("lineage chain s1")
+        .run("lineage ancestors shard")
+        .run("lineage descendants page --depth 1")
+        .run("lineage descendants nobody")
+        .run("lineage children page")
+        .run("lineage parents shard --limit 1")
+        .run("lineage roots")
+        .run("lineage failures --execution e1")
+        .run("lineage batch b1")
+        .run("lineage stats")
+        .run("lineage stats --route ingest --adapter split -o jsonl")
+        .run("lineage export --adapter fetch")
+        .run("lineage export --adapter split --status failed -o json")
+        .run("lineage export --all --limit 1 --order oldest --adapter fetch");
+    golden!("lineage", scene);
 }
 
 #[test]
@@ -352,6 +494,8 @@ fn help_and_usage() {
         "workflows",
         "flows",
         "runs",
+        "artifacts",
+        "units",
         "locks",
         "checkpoints",
         "sessions",
@@ -359,6 +503,7 @@ fn help_and_usage() {
         "metrics",
         "patterns",
         "feedback",
+        "lineage",
     ] {
         scene.run(&format!("{noun} -h"));
     }

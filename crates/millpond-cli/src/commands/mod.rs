@@ -1,6 +1,8 @@
 //! One file a noun: its flags, its calls of the library, its columns.
 
 pub mod adopt;
+pub mod artifacts;
+pub mod bar;
 pub mod checkpoints;
 pub mod commit;
 pub mod completions;
@@ -11,15 +13,20 @@ pub mod events;
 pub mod feedback;
 pub mod flows;
 pub mod input;
+pub mod lineage;
 pub mod locks;
 pub mod metrics;
 pub mod namespaces;
 pub mod patterns;
+pub mod pins;
+pub mod prune;
 pub mod query;
 pub mod records;
+pub mod replay;
 pub mod runs;
 pub mod sessions;
 pub mod store;
+pub mod units;
 pub mod workflows;
 
 use millpond::Result;
@@ -48,11 +55,17 @@ async fn run_on(ctx: &Context, command: Command) -> Result<Exit> {
         Command::Runs(command) => runs::run(ctx, command).await,
         Command::Sessions(command) => sessions::run(ctx, command).await,
         Command::Events(command) => events::run(ctx, command).await,
+        Command::Artifacts(command) => artifacts::run(ctx, command).await,
+        Command::Units(command) => units::run(ctx, command).await,
         Command::Checkpoints(command) => checkpoints::run(ctx, command).await,
         Command::DeadLetters(command) => dead_letters::run(ctx, command).await,
         Command::Metrics(command) => metrics::run(ctx, command).await,
         Command::Patterns(command) => patterns::run(ctx, command).await,
         Command::Feedback(command) => feedback::run(ctx, command).await,
+        Command::Lineage(command) => lineage::run(ctx, command).await,
+        Command::Pins(command) => pins::run(ctx, command).await,
+        Command::Replay(command) => replay::run(ctx, command).await,
+        Command::Prune(args) => prune::run(ctx, args).await,
         Command::Locks(command) => locks::run(ctx, command).await,
         Command::Commit(args) => commit::run(ctx, args).await,
         Command::Outcome(args) => commit::outcome(ctx, args).await,

@@ -3,6 +3,7 @@
 
 pub mod life;
 pub mod scene;
+pub mod written_off;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -35,7 +35,7 @@ impl Scene {
         let args = split(line);
         let mut command = Command::new(super::millpond());
         command.args(&args).current_dir(self.folder.path()).stdin(Stdio::null()).env("USER", "anna");
-        let settings = ["MILLPOND_STORE", "MILLPOND_NAMESPACE", "MILLPOND_REQUIRE", "MILLPOND_CONFIG"];
+        let settings = ["MILLPOND_STORE", "MILLPOND_OBJECTS", "MILLPOND_NAMESPACE", "MILLPOND_REQUIRE", "MILLPOND_CONFIG"];
         for name in settings.into_iter().chain(["MILLPOND_DEMO_ACK", "RUST_BACKTRACE"]) {
             command.env_remove(name);
         }
@@ -123,6 +123,17 @@ fn match_word(text: &str) -> (usize, &'static str) {
     }
     if fits("9999-99-99T99:99:99.999999Z") {
         return (27, "<time>");
+    }
+    // Where an object is.
+    if fits("xx/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.9") {
+        return (37, "<location>");
+    }
+    // Who works: the program and the number of its process.
+    if let Some(rest) = text.strip_prefix("millpond:")
+        && rest.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        return ("millpond:".len() + digits, "<process>");
     }
     if text.starts_with("eyJ") {
         return (text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_').count(), "<page>");

@@ -1,0 +1,48 @@
+//! `millpond artifacts purge-versions`.
+
+use std::time::Duration;
+
+use clap::Args;
+use millpond::{Artifacts, PurgeVersions, PurgedVersions, Result};
+
+use super::super::input;
+use crate::context::Context;
+use crate::output::{counted, value};
+
+/// Flags of `artifacts purge-versions`.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// Only versions written longer ago than this
+    #[arg(long, value_name = "LENGTH", value_parser = input::duration)]
+    older_than: Duration,
+    /// Versions of each artifact that stay, the newest ones; what is read now stays in any case
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    keep_newest: usize,
+    /// Only count what would be forgotten
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs it.
+pub async fn purge(ctx: &Context, artifacts: &Artifacts, args: &PurgeArgs) -> Result<()> {
+    let request = PurgeVersions::new(args.older_than, args.keep_newest);
+    let would = artifacts.purge_versions(&request.clone().dry_run()).await?;
+    if args.dry_run || would.purged == 0 {
+        return ctx.out.say(told(&would, "would be forgotten"), &value(&would)?);
+    }
+    ctx.confirm(format_args!("forgetting {}", counted(would.purged, "version")), "purge")?;
+    let done = artifacts.purge_versions(&request).await?;
+    ctx.out.say(told(&done, "forgotten; their bytes go with: millpond units collect --remove"), &value(&done)?)
+}
+
+fn told(purged: &PurgedVersions, what: &str) -> String {
+    let mut kept = Vec::new();
+    if purged.kept_newest > 0 {
+        kept.push(format!("{} among the newest", purged.kept_newest));
+    }
+    if purged.kept_needed > 0 {
+        kept.push(format!("{} of executions that are pinned or run", purged.kept_needed));
+    }
+    let kept = if kept.is_empty() { String::new() } else { format!("; kept: {}", kept.join(", ")) };
+    format!("{} with {} {what}{kept}", counted(purged.purged, "version"), counted(purged.bytes, "byte"))
+}
