@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millpond::{Engine, Error, Result};
+use millpond_objects::Objects;
 
 use crate::Ground;
 
@@ -29,6 +30,15 @@ pub trait Place: Send + Sync + std::fmt::Debug {
     /// When this program's own file is not known.
     fn process(&self) -> Option<Result<Command>> {
         None
+    }
+
+    /// Where the bytes of the store with this id go, if the place keeps bytes, too. `None` where it does not: the clauses
+    /// then keep theirs in a private folder.
+    ///
+    /// # Errors
+    /// What opening it fails with.
+    async fn objects(&self, _store_id: &str) -> Result<Option<Arc<dyn Objects>>> {
+        Ok(None)
     }
 }
 
@@ -85,12 +95,16 @@ macro_rules! ensure {
 /// Fails the clause unless both are equal.
 #[macro_export]
 macro_rules! ensure_eq {
-    ($found:expr, $expected:expr, $($message:tt)+) => {{
-        let (found, expected) = (&$found, &$expected);
-        if found != expected {
-            return Err($crate::Failure(format!("{}: found {found:?}, expected {expected:?}", format!($($message)+))));
+    ($found:expr, $expected:expr, $($message:tt)+) => {
+        // What is borrowed from lives as long as the match.
+        match (&$found, &$expected) {
+            (found, expected) => {
+                if found != expected {
+                    return Err($crate::Failure(format!("{}: found {found:?}, expected {expected:?}", format!($($message)+))));
+                }
+            }
         }
-    }};
+    };
 }
 
 /// Declares clauses: name, promise, and an async function that takes the ground.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use millpond::{Engine, Front, Namespace, Pond, Result, Store};
+use millpond::{Engine, Error, Front, Namespace, Pond, Result, Store};
+use millpond_objects::{Folder, Objects};
+use tempfile::TempDir;
 
 use crate::Place;
 
@@ -12,13 +14,17 @@ pub struct Ground {
     place: Arc<dyn Place>,
     engine: Arc<dyn Engine>,
     namespace: Namespace,
+    /// Bytes of a place that keeps none.
+    folder: TempDir,
 }
 
 impl Ground {
     pub(crate) async fn new(place: Arc<dyn Place>, namespace: Namespace) -> Result<Self> {
         let engine = place.open().await?;
         engine.create_namespace(&namespace).await?;
-        Ok(Self { place, engine, namespace })
+        let folder = tempfile::Builder::new().prefix("millpond-bytes").tempdir();
+        let folder = folder.map_err(|e| Error::unavailable("cannot make a folder for the clause's bytes").with_source(e))?;
+        Ok(Self { place, engine, namespace, folder })
     }
 
     pub(crate) async fn remove(&self) -> Result<()> {
@@ -64,12 +70,41 @@ impl Ground {
         Store::open(Arc::new(Front::new(self.place.open().await?)), self.namespace.clone()).await
     }
 
+    /// Where the bytes of the clause's artifacts go: the place's own if it keeps bytes, else a folder that goes with the
+    /// ground. Each call opens it anew.
+    ///
+    /// # Errors
+    /// What opening fails with.
+    pub async fn objects(&self, store: &Store) -> Result<Arc<dyn Objects>> {
+        match self.place.objects(store.store_id()).await? {
+            Some(objects) => Ok(objects),
+            None => self.other_objects("bytes"),
+        }
+    }
+
+    /// Another place for bytes, of this name, that goes with the ground.
+    ///
+    /// # Errors
+    /// What making it fails with.
+    pub fn other_objects(&self, name: &str) -> Result<Arc<dyn Objects>> {
+        Ok(Arc::new(Folder::new(self.folder.path().join(name))?))
+    }
+
+    /// A pond on a store, with the clause's bytes.
+    ///
+    /// # Errors
+    /// What opening fails with.
+    pub async fn pond_on(&self, store: Store) -> Result<Pond> {
+        let objects = self.objects(&store).await?;
+        Ok(Pond::new(store).await?.with_objects(objects))
+    }
+
     /// A pond through the first handle.
     ///
     /// # Errors
     /// What opening fails with.
     pub async fn pond(&self) -> Result<Pond> {
-        Pond::new(self.store().await?).await
+        self.pond_on(self.store().await?).await
     }
 
     /// A pond through a second, independent handle.
@@ -77,6 +112,6 @@ impl Ground {
     /// # Errors
     /// What opening fails with.
     pub async fn second_pond(&self) -> Result<Pond> {
-        Pond::new(self.second_store().await?).await
+        self.pond_on(self.second_store().await?).await
     }
 }

@@ -141,10 +141,11 @@ async fn the_limit_is_named(ground: Arc<Ground>) -> Verdict {
     let pond = ground.pond().await?;
     let before = pond.store().head().await?;
     let new = NewCheckpoint::bytes(vec![0; CHECKPOINT_BYTES + 1]);
-    let said = refused(pond.checkpoints().save_new(run(), new).await, ErrorKind::Invalid, "a payload beyond the limit")?;
+    let said = refused(pond.checkpoints().save_part(run(), &new).await, ErrorKind::Invalid, "a payload beyond the limit")?;
     ensure!(said.contains(&CHECKPOINT_BYTES.to_string()), "the refusal does not name the limit: {said}");
     let text = "x".repeat(CHECKPOINT_JSON_BYTES - 3);
-    let said = refused(pond.checkpoints().save(run(), &text).await, ErrorKind::Invalid, "JSON beyond the limit")?;
+    let new = NewCheckpoint::json(&text)?;
+    let said = refused(pond.checkpoints().save_part(run(), &new).await, ErrorKind::Invalid, "JSON beyond the limit")?;
     ensure!(said.contains(&CHECKPOINT_JSON_BYTES.to_string()), "the refusal does not name the limit: {said}");
     ensure_eq!(pond.store().head().await?, before, "the head after a refused save");
     Ok(())

@@ -2,6 +2,8 @@
 
 use crate::Clause;
 
+mod artifact_lists;
+mod artifacts;
 mod checkpoints;
 mod commits;
 mod dead_letter_reports;
@@ -14,6 +16,7 @@ mod flows;
 mod idempotency;
 mod leases;
 mod limits;
+mod lineage;
 mod locks;
 mod metrics;
 mod namespaces;
@@ -28,6 +31,8 @@ mod runs;
 mod sessions;
 mod streams;
 pub mod tools;
+mod unit_artifacts;
+mod unit_recovery;
 mod units;
 mod workflows;
 
@@ -67,6 +72,10 @@ pub fn domains() -> Vec<Clause> {
     all.extend_from_slice(events::CLAUSES);
     all.extend_from_slice(metrics::CLAUSES);
     all.extend_from_slice(units::CLAUSES);
+    all.extend_from_slice(unit_artifacts::CLAUSES);
+    all.extend_from_slice(unit_recovery::CLAUSES);
+    all.extend_from_slice(artifacts::CLAUSES);
+    all.extend_from_slice(artifact_lists::CLAUSES);
     all.extend_from_slice(workflows::CLAUSES);
     all.extend_from_slice(flows::CLAUSES);
     all.extend_from_slice(flow_lifecycle::CLAUSES);
@@ -74,6 +83,7 @@ pub fn domains() -> Vec<Clause> {
     all.extend_from_slice(sessions::CLAUSES);
     all.extend_from_slice(dead_letters::CLAUSES);
     all.extend_from_slice(dead_letter_reports::CLAUSES);
+    all.extend_from_slice(lineage::CLAUSES);
     all.extend_from_slice(parts::CLAUSES);
     all.extend_from_slice(rewrites::CLAUSES);
     all

@@ -1,7 +1,6 @@
 //! An engine whose calls meet faults.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use millpond_core::{
@@ -12,8 +11,6 @@ use millpond_core::{
 
 use super::{Fault, Faults, INJECTED};
 
-/// After how long a late commit happens.
-const LATE: Duration = Duration::from_millis(3);
 /// What a call can meet that is as good asked twice.
 const ANY: &[Fault] = &[Fault::Refused, Fault::RequestLost, Fault::AnswerLost];
 /// What a call can meet whose answer says what it removed: lost with the answer, nobody could say it again.
@@ -42,6 +39,13 @@ impl FaultyEngine {
 
     /// A call that changes nothing: without an answer it did not happen.
     async fn asked<T>(&self, call: &'static str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.faults.way().await;
+        let told = self.heard(call, work).await;
+        self.faults.way().await;
+        told
+    }
+
+    async fn heard<T>(&self, call: &'static str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         match self.faults.next(call, ANY) {
             None => work.await,
             Some(Fault::AnswerLost) => {
@@ -66,6 +70,34 @@ impl FaultyEngine {
             Some(Fault::RequestLost | Fault::Late) => Err(lost()),
             Some(Fault::AnswerLost) => {
                 let _ = work.await;
+                Err(lost())
+            }
+        }
+    }
+
+    /// A batch, with what it meets.
+    async fn decided(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
+        match self.faults.next("commit", &[Fault::Refused, Fault::RequestLost, Fault::AnswerLost, Fault::Late]) {
+            None => self.inner.commit(namespace, batch).await,
+            Some(Fault::Refused) => Err(refused()),
+            Some(Fault::RequestLost) => Err(lost()),
+            Some(Fault::AnswerLost) => {
+                let mut told = self.inner.commit(namespace, batch).await?;
+                // All answers of a batch, or one.
+                if told.len() > 1 && self.faults.below(2) == 0 {
+                    let one = self.faults.below(told.len());
+                    told[one] = Err(lost());
+                    return Ok(told);
+                }
+                Err(lost())
+            }
+            Some(Fault::Late) => {
+                let (inner, namespace, late) = (Arc::clone(&self.inner), namespace.clone(), self.faults.lateness());
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    // Whatever it answers, nobody hears it.
+                    let _ = inner.commit(&namespace, batch).await;
+                });
                 Err(lost())
             }
         }
@@ -115,30 +147,10 @@ impl Engine for FaultyEngine {
     }
 
     async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
-        match self.faults.next("commit", &[Fault::Refused, Fault::RequestLost, Fault::AnswerLost, Fault::Late]) {
-            None => self.inner.commit(namespace, batch).await,
-            Some(Fault::Refused) => Err(refused()),
-            Some(Fault::RequestLost) => Err(lost()),
-            Some(Fault::AnswerLost) => {
-                let mut told = self.inner.commit(namespace, batch).await?;
-                // All answers of a batch, or one.
-                if told.len() > 1 && self.faults.below(2) == 0 {
-                    let one = self.faults.below(told.len());
-                    told[one] = Err(lost());
-                    return Ok(told);
-                }
-                Err(lost())
-            }
-            Some(Fault::Late) => {
-                let (inner, namespace) = (Arc::clone(&self.inner), namespace.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(LATE).await;
-                    // Whatever it answers, nobody hears it.
-                    let _ = inner.commit(&namespace, batch).await;
-                });
-                Err(lost())
-            }
-        }
+        self.faults.way().await;
+        let told = self.decided(namespace, batch).await;
+        self.faults.way().await;
+        told
     }
 
     async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {

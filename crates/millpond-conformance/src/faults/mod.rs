@@ -13,13 +13,16 @@
 //! same commit id has to keep every promise all the same.
 
 mod engine;
+mod objects;
 mod place;
 mod retry;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use engine::FaultyEngine;
+pub use objects::FaultyObjects;
 pub use place::FaultyPlace;
 pub(crate) use place::{asked_for, of_process};
 pub use retry::{Retry, RetryingEngine};
@@ -48,11 +51,30 @@ pub struct Faults {
     kinds: Vec<Fault>,
     one_in: u64,
     seed: u64,
+    /// Instead of by chance: at one call.
+    at: Option<At>,
+    /// How long a call takes at most, on its way there and on its way back.
+    slow: Duration,
+    /// How late at most what comes late comes.
+    late: Duration,
     shared: Arc<Mutex<Shared>>,
+}
+
+/// The one call that meets a fault.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// Its number, from 1.
+    call: u64,
+    fault: Fault,
+    /// Nothing is heard of this caller afterwards, as of a process that ended in this call.
+    last: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
+    calls: u64,
+    ended: bool,
+    by_name: BTreeMap<&'static str, u64>,
     random: Random,
     met: BTreeMap<(&'static str, Fault), u64>,
 }
@@ -60,9 +82,31 @@ struct Shared {
 impl Faults {
     /// One call in eight is refused, or its request or its answer is lost.
     pub fn seeded(seed: u64) -> Self {
-        let shared = Shared { random: Random::new(seed), met: BTreeMap::new() };
+        let shared = Shared { calls: 0, ended: false, by_name: BTreeMap::new(), random: Random::new(seed), met: BTreeMap::new() };
         let kinds = vec![Fault::Refused, Fault::RequestLost, Fault::AnswerLost];
-        Self { kinds, one_in: 8, seed, shared: Arc::new(Mutex::new(shared)) }
+        let (slow, late) = (Duration::ZERO, Duration::from_millis(3));
+        Self { kinds, one_in: 8, seed, at: None, slow, late, shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// The call of this number, from 1, meets this fault, and no other does.
+    pub fn at(call: u64, fault: Fault) -> Self {
+        Self { at: Some(At { call, fault, last: false }), ..Self::seeded(0) }
+    }
+
+    /// The call of this number, from 1, meets this fault, and nothing that is called afterwards happens: so does a
+    /// process end in the middle of a call.
+    pub fn ending_at(call: u64, fault: Fault) -> Self {
+        Self { at: Some(At { call, fault, last: true }), ..Self::seeded(0) }
+    }
+
+    /// Calls so far that could have met a fault.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// The same by the name of the call, such as `commit` or `objects.put`.
+    pub fn calls_by_name(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().by_name.clone()
     }
 
     /// Only faults of these kinds.
@@ -77,6 +121,25 @@ impl Faults {
     pub fn one_in(mut self, calls: u64) -> Self {
         self.one_in = calls.max(1);
         self
+    }
+
+    /// Calls take up to this long on their way there, and as long on their way back, so that others come in between.
+    #[must_use]
+    pub fn slow(mut self, most: Duration) -> Self {
+        self.slow = most;
+        self
+    }
+
+    /// What comes late comes up to this late; 3 ms if not said.
+    #[must_use]
+    pub fn late(mut self, most: Duration) -> Self {
+        self.late = most;
+        self
+    }
+
+    /// From now on nothing that is called happens, as of a process that ended.
+    pub fn end(&self) {
+        self.lock().ended = true;
     }
 
     /// Whether faults of this kind can happen.
@@ -97,6 +160,21 @@ impl Faults {
     /// What goes wrong with the next call, out of the kinds that this call can meet.
     pub(crate) fn next(&self, call: &'static str, possible: &[Fault]) -> Option<Fault> {
         let mut shared = self.lock();
+        shared.calls += 1;
+        if shared.ended {
+            return Some(Fault::Refused);
+        }
+        *shared.by_name.entry(call).or_default() += 1;
+        if let Some(at) = self.at {
+            let fault = match shared.calls.cmp(&at.call) {
+                std::cmp::Ordering::Less => return None,
+                std::cmp::Ordering::Equal => at.fault,
+                std::cmp::Ordering::Greater if at.last => Fault::Refused,
+                std::cmp::Ordering::Greater => return None,
+            };
+            *shared.met.entry((call, fault)).or_default() += 1;
+            return Some(fault);
+        }
         if shared.random.below(self.one_in) != 0 {
             return None;
         }
@@ -107,6 +185,24 @@ impl Faults {
         let fault = kinds[shared.random.below(kinds.len() as u64) as usize];
         *shared.met.entry((call, fault)).or_default() += 1;
         Some(fault)
+    }
+
+    /// How late the next late thing is.
+    pub(crate) fn lateness(&self) -> Duration {
+        self.part_of(self.late)
+    }
+
+    /// The way there, or back.
+    pub(crate) async fn way(&self) {
+        if !self.slow.is_zero() {
+            tokio::time::sleep(self.part_of(self.slow)).await;
+        }
+    }
+
+    /// A time up to this long, in whole milliseconds and at least one.
+    fn part_of(&self, most: Duration) -> Duration {
+        let millis = usize::try_from(most.as_millis()).unwrap_or(usize::MAX).max(1);
+        Duration::from_millis(1 + self.below(millis) as u64)
     }
 
     /// A number below `n`, which is not 0.

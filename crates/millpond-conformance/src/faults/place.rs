@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millpond_core::{Engine, Result};
+use millpond_objects::Objects;
 
 use super::{Fault, Faults, FaultyEngine, Retry, RetryingEngine};
 use crate::Place;
@@ -54,6 +55,10 @@ impl Place for FaultyPlace {
     async fn open(&self) -> Result<Arc<dyn Engine>> {
         let faulty = FaultyEngine::new(self.place.open().await?, self.faults.clone());
         Ok(Arc::new(RetryingEngine::new(Arc::new(faulty), self.retry)))
+    }
+
+    async fn objects(&self, store_id: &str) -> Result<Option<Arc<dyn Objects>>> {
+        self.place.objects(store_id).await
     }
 
     fn process(&self) -> Option<Result<Command>> {

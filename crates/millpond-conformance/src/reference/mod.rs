@@ -27,6 +27,7 @@ use millpond_core::{
     FeedRequest, Host, LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing,
     Purged, Read, Receipt, Result, SystemHost, Timestamp, uuid_v7,
 };
+use millpond_objects::{Memory, Objects};
 use tokio::sync::watch;
 
 use crate::Place;
@@ -40,6 +41,8 @@ struct Shared {
     namespaces: Mutex<BTreeMap<Namespace, NamespaceData>>,
     /// Counts commits; only its changes matter.
     commits: watch::Sender<u64>,
+    /// The bytes of each store, by its id.
+    objects: Mutex<BTreeMap<String, Memory>>,
 }
 
 /// A place in memory. Every handle opened on it sees the same data.
@@ -64,8 +67,16 @@ impl ReferencePlace {
 
     /// An empty place whose engines take some steps differently.
     pub(crate) fn with_steps(steps: Arc<dyn Steps>) -> Self {
-        let shared = Shared { namespaces: Mutex::default(), commits: watch::Sender::new(0) };
+        let shared = Shared { namespaces: Mutex::default(), commits: watch::Sender::new(0), objects: Mutex::default() };
         Self { shared: Arc::new(shared), steps, host: Arc::new(SystemHost) }
+    }
+
+    /// Another place that holds the same now, as after a copy of all its files.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let namespaces = self.shared.namespaces.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let shared = Shared { namespaces: Mutex::new(namespaces), commits: watch::Sender::new(0), objects: Mutex::default() };
+        Self { shared: Arc::new(shared), steps: Arc::clone(&self.steps), host: Arc::clone(&self.host) }
     }
 
     /// The same place with another clock and randomness.
@@ -85,6 +96,11 @@ impl ReferencePlace {
 impl Place for ReferencePlace {
     async fn open(&self) -> Result<Arc<dyn Engine>> {
         Ok(Arc::new(self.engine()))
+    }
+
+    async fn objects(&self, store_id: &str) -> Result<Option<Arc<dyn Objects>>> {
+        let mut objects = self.shared.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(Arc::new(objects.entry(store_id.to_owned()).or_default().clone())))
     }
 }
 
