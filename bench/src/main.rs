@@ -52,6 +52,9 @@ pub struct Args {
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     if let Some(variant) = &args.burst {
+        if variant == cases::artifacts::STREAM {
+            return cases::artifacts::child(&args);
+        }
         if matches!(variant.as_str(), cases::journals::WRITER | cases::journals::OPENER) {
             return cases::journals::child(&args, variant);
         }
@@ -78,6 +81,7 @@ fn run(args: &Args) -> world::Done {
     cases::reads::run(args, &mut report)?;
     cases::postgres::run(args, &mut report)?;
     cases::journals::run(args, &mut report)?;
+    cases::artifacts::run(args, &mut report)?;
     if args.growth {
         cases::growth::run(args, &mut report)?;
     }

@@ -4,8 +4,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millpond::{Engine, OpenOptions, Result};
+use millpond::{Engine, Host, OpenOptions, Result, SystemHost};
 use millpond_conformance::{Place, harness};
+use millpond_objects::Objects;
 use tokio::sync::OnceCell;
 
 /// A place by its URL.
@@ -25,6 +26,17 @@ impl UrlPlace {
     fn is_memory(&self) -> bool {
         self.url == "memory:"
     }
+
+    /// Where its bytes go if it is an object store: beside its journal, in the same bucket or folder.
+    fn bytes(&self) -> Option<String> {
+        let (place, parameters) = self.url.split_once('?').unwrap_or((&self.url, ""));
+        if !place.starts_with("s3:") && !place.starts_with("object-file:") {
+            return None;
+        }
+        // The replica's folder is no parameter of a place for bytes.
+        let parameters: Vec<&str> = parameters.split('&').filter(|p| !p.is_empty() && !p.starts_with("cache=")).collect();
+        Some(format!("{place}-bytes?{}", parameters.join("&")).trim_end_matches('?').to_owned())
+    }
 }
 
 #[async_trait]
@@ -35,6 +47,11 @@ impl Place for UrlPlace {
             return self.memory.get_or_try_init(|| options.engine(&self.url)).await.cloned();
         }
         options.engine(&self.url).await
+    }
+
+    async fn objects(&self, store_id: &str) -> Result<Option<Arc<dyn Objects>>> {
+        let host: Arc<dyn Host> = Arc::new(SystemHost);
+        self.bytes().map(|url| millpond_objects::open(&url, store_id, &host)).transpose()
     }
 
     fn process(&self) -> Option<Result<Command>> {

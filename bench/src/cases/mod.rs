@@ -1,5 +1,6 @@
 //! The lines of the table, a file for each kind of work.
 
+pub mod artifacts;
 pub mod batch;
 pub mod crowd;
 pub mod growth;

@@ -19,6 +19,7 @@ use crate::report::Report;
 use crate::world::{self, Done};
 
 pub use opening::OPENER;
+pub use place::S3_KEYS;
 pub use writers::WRITER;
 
 /// What lines are made for, by the name that begins their items.
