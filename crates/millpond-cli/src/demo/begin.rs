@@ -1,6 +1,8 @@
 //! What a demo keeps beside its stages' documents: the workflow, the run, where it stands.
 
-use millpond::{Commit, Document, Error, NewRun, NewWorkflow, Pond, Query, Records, Result, RunEnd, Scope, Store, Unit, Write};
+use std::time::{Duration, Instant};
+
+use millpond::{Commit, Document, Error, Lease, NewRun, NewWorkflow, Pond, Query, Records, Result, RunEnd, Scope, Store, Unit, Write};
 
 use super::corpus::Corpus;
 use super::documents::{Group, OUTPUTS};
@@ -11,9 +13,25 @@ pub const WORKFLOW: &str = "document-pipeline";
 /// Its definition.
 const DEFINITION: &str = include_str!("pipeline.yaml");
 /// Who the demo's commits say they are by.
-pub const BY: &str = "millpond demo";
+const BY: &str = "millpond demo";
 /// Records removed in one commit.
 const REMOVED_AT_ONCE: usize = 1_000;
+
+/// The lock that keeps two demos on one store apart.
+pub const LOCK: &str = "demo";
+/// How long it is held without a sign of life. A holder known to be dead is taken over at once.
+pub const LOCK_TTL: Duration = Duration::from_secs(60);
+
+/// A unit under the lock, which it renews now and then.
+pub fn unit(pond: &Pond, lease: &Lease, renewed: &mut Instant) -> Unit {
+    let mut unit = pond.unit();
+    unit.by(BY).fenced_by(lease);
+    if renewed.elapsed() > LOCK_TTL / 3 {
+        unit.part(pond.locks().renew_part(lease, LOCK_TTL));
+        *renewed = Instant::now();
+    }
+    unit
+}
 
 /// Where the checkpoints are.
 pub fn scope() -> Scope {

@@ -104,10 +104,17 @@ impl Document for Text {
     }
 }
 
+impl Segment {
+    /// Its key: the file and its number there.
+    pub fn id(&self) -> String {
+        format!("{}#{:05}", self.path, self.number)
+    }
+}
+
 impl Document for Segment {
     const COLLECTION: Collection = Collection::new("demo_segments").index("words", FieldKind::Integer);
     fn key(&self) -> Result<Key> {
-        Key::new(format!("{}#{:05}", self.path, self.number))
+        Key::new(self.id())
     }
 }
 

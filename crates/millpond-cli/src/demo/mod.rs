@@ -5,6 +5,9 @@
 //!             │                                           after the last one
 //!             └─► dead letters (files that cannot be read)
 //! ```
+//!
+//! Each stage leaves records, which are searched, and artifacts with their lineage, from which `demo replay` makes the
+//! index again.
 
 mod ack;
 mod begin;
@@ -13,8 +16,10 @@ mod corpus;
 mod digest;
 mod documents;
 mod index;
+mod keep;
 mod letters;
 mod progress;
+mod replay;
 mod run;
 mod segment;
 mod state;
@@ -23,7 +28,7 @@ mod work;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use millpond::{Error, Lease, LockRequest, Pond, Result};
 
 use crate::context::Context;
@@ -31,12 +36,16 @@ use crate::exit::Exit;
 use crate::report;
 use ack::Ack;
 use corpus::Corpus;
-use run::{LOCK, LOCK_TTL, Runner};
+use begin::{LOCK, LOCK_TTL};
+use run::Runner;
 use state::{Stage, State};
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DemoArgs {
+    #[command(subcommand)]
+    command: Option<DemoCommand>,
     /// A folder with .md and .txt files [default: ./docs, else a sample inside the program]
     dir: Option<PathBuf>,
     /// Start a new run, and remove what the last one made
@@ -47,8 +56,24 @@ pub struct DemoArgs {
     ack: Option<PathBuf>,
 }
 
-/// Runs the pipeline, or goes on with it.
+/// What else there is.
+#[derive(Debug, Subcommand)]
+enum DemoCommand {
+    /// Make the index of the complete demo again, from its artifacts alone, and compare it with the first one. Exit code 5
+    /// when they differ. (A folder of this name is ./replay)
+    Replay,
+}
+
+/// Runs the pipeline, or goes on with it; or makes its index again.
 pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
+    if let Some(DemoCommand::Replay) = args.command {
+        let pond = ctx.existing().await?;
+        begin::declare(pond.store()).await?;
+        let lease = lock(ctx, &pond).await?;
+        let exit = unlocked(&pond, &lease, replay::run(ctx, &pond, &lease).await).await?;
+        pond.close().await?;
+        return Ok(exit);
+    }
     let ack = Ack::open(args.ack.as_deref())?;
     let pond = match ctx.existing().await {
         Ok(pond) => pond,
@@ -61,13 +86,17 @@ pub async fn run(ctx: &Context, args: DemoArgs) -> Result<Exit> {
     };
     begin::declare(pond.store()).await?;
     let lease = lock(ctx, &pond).await?;
-    let result = under_lock(ctx, &pond, &lease, ack, &args).await;
-    // Whatever happened, the next demo need not wait. If the lock is lost already, there is nothing to give back.
-    let released = pond.locks().release(&lease).await;
-    result?;
-    released?;
+    unlocked(&pond, &lease, under_lock(ctx, &pond, &lease, ack, &args).await).await?;
     pond.close().await?;
     Ok(Exit::Ok)
+}
+
+/// Whatever happened, the next demo need not wait. If the lock is lost already, there is nothing to give back.
+async fn unlocked<T>(pond: &Pond, lease: &Lease, done: Result<T>) -> Result<T> {
+    let released = pond.locks().release(lease).await;
+    let done = done?;
+    released?;
+    Ok(done)
 }
 
 async fn lock(ctx: &Context, pond: &Pond) -> Result<Lease> {

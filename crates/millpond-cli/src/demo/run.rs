@@ -1,29 +1,25 @@
 //! The loop: one step, one commit, until all is done. Everything it knows it has from the store.
 //!
 //! ```text
-//!  lock ─► latest checkpoint ─► step ─► ONE commit: documents, dead letters, events, metrics, checkpoint
+//!  lock ─► latest checkpoint ─► step ─► ONE commit: documents, artifacts, lineage, dead letters, events, metrics, checkpoint
 //!                                 ▲              fenced by the lock            │
 //!                                 └────────────────────────────────────────────┘
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use millpond::{Commit, Execution, Lease, Pond, Receipt, Result, RunEnd, Step, Unit};
 use serde_json::json;
 
 use super::ack::Ack;
-use super::begin::{self, BY, WORKFLOW, scope};
+use super::begin::{self, WORKFLOW, scope};
 use super::corpus::Corpus;
+use super::keep;
 use super::letters;
 use super::progress::Progress;
 use super::state::{Stage, State};
 use super::work::{Work, Worker};
 use crate::output::value;
-
-/// The lock that keeps two demos on one store apart.
-pub const LOCK: &str = "demo";
-/// How long it is held without a sign of life. A holder known to be dead is taken over at once.
-pub const LOCK_TTL: Duration = Duration::from_secs(60);
 
 /// One process's part of a demo.
 #[derive(Debug)]
@@ -77,12 +73,14 @@ impl<'a> Runner<'a> {
     /// Removes what an earlier run left, a commit at a time; the last commit lists the files.
     async fn prepare(&mut self, state: &State) -> Result<(State, Receipt)> {
         let mut next = state.clone();
+        let mut unit = self.unit();
         let part = match begin::leftovers(self.pond.store()).await? {
             Some(part) => {
                 next.step += 1;
                 part
             }
             None => {
+                unit.lineage().record(keep::segments_row(&state.run));
                 let groups = self.corpus.groups()?;
                 next.groups = groups.len() as u64;
                 next.stage = Stage::Collect;
@@ -90,7 +88,6 @@ impl<'a> Runner<'a> {
                 begin::groups_part(&groups)?
             }
         };
-        let mut unit = self.unit();
         unit.part(part).checkpoints(scope()).save(&next);
         Ok((next, unit.commit().await?))
     }
@@ -113,6 +110,7 @@ impl<'a> Runner<'a> {
         let mut part = Commit::new();
         part.writes = work.writes;
         unit.part(part);
+        keep::keep(unit, &state.run, &work.kept).await?;
         for file in &work.unreadable {
             let letter = letters::add_part(self.pond, state, file, &name, self.pond.store().now()).await?;
             letter.into_iter().for_each(|part| {
@@ -136,12 +134,6 @@ impl<'a> Runner<'a> {
 
     /// A unit under the lock, which it renews now and then.
     fn unit(&mut self) -> Unit {
-        let mut unit = self.pond.unit();
-        unit.by(BY).fenced_by(&self.lease);
-        if self.renewed.elapsed() > LOCK_TTL / 3 {
-            unit.part(self.pond.locks().renew_part(&self.lease, LOCK_TTL));
-            self.renewed = Instant::now();
-        }
-        unit
+        begin::unit(self.pond, &self.lease, &mut self.renewed)
     }
 }

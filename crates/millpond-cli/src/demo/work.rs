@@ -2,12 +2,12 @@
 //! Nothing here commits.
 
 use millpond::{Document, Error, Read, Record, RecordId, Records, Result, Store, Write};
-use sha2::{Digest, Sha256};
-
 use super::convert::convert;
 use super::corpus::{Corpus, GROUP_BYTES};
+use super::digest::sha256_hex;
 use super::documents::{Group, Segment, Source, Text, group_key};
 use super::index::Index;
+use super::keep::{self, Kept};
 use super::segment::segments;
 use super::state::{Counts, Stage, State};
 
@@ -30,6 +30,8 @@ pub struct Unreadable {
 pub struct Work {
     /// Documents.
     pub writes: Vec<Write>,
+    /// Artifacts.
+    pub kept: Vec<Kept>,
     /// Files that could not be read.
     pub unreadable: Vec<Unreadable>,
     /// What is to be counted.
@@ -57,17 +59,17 @@ impl Worker {
     /// What the store fails with.
     pub async fn step(&mut self, state: &State) -> Result<Work> {
         match state.stage {
-            Stage::Collect => self.collect(state.step).await,
-            Stage::Convert => self.convert(state.step).await,
-            Stage::Segment => self.segment(state.step).await,
-            Stage::Index => self.index(state.step).await,
+            Stage::Collect => self.collect(state).await,
+            Stage::Convert => self.convert(state).await,
+            Stage::Segment => self.segment(state).await,
+            Stage::Index => self.index(state).await,
             Stage::Prepare | Stage::Done => Ok(Work::default()),
         }
     }
 
-    async fn collect(&self, step: u64) -> Result<Work> {
+    async fn collect(&self, state: &State) -> Result<Work> {
         let mut work = Work::default();
-        for path in self.group(step).await?.files {
+        for path in self.group(state.step).await?.files {
             match source(&self.corpus, &path) {
                 // The group was made small by the sizes of that time; one commit has to hold it.
                 Ok(source) if work.counts.bytes + source.bytes.unsigned_abs() > 2 * GROUP_BYTES => {
@@ -78,6 +80,7 @@ impl Worker {
                     work.counts.files += 1;
                     work.counts.bytes += source.bytes.unsigned_abs();
                     work.writes.push(Records::put(&source)?);
+                    work.kept.push(Kept::source(&state.run, &source));
                 }
                 Err(unreadable) => {
                     work.counts.unreadable += 1;
@@ -88,35 +91,43 @@ impl Worker {
         Ok(work)
     }
 
-    async fn convert(&self, step: u64) -> Result<Work> {
+    async fn convert(&self, state: &State) -> Result<Work> {
         let mut work = Work::default();
-        for source in self.read_group::<Source>(step).await? {
+        for source in self.read_group::<Source>(state.step).await? {
             let text = convert(&source);
             work.counts.words += text.words.unsigned_abs();
             work.writes.push(Records::put(&text)?);
+            work.kept.push(Kept::page(&state.run, &text));
         }
         Ok(work)
     }
 
-    async fn segment(&self, step: u64) -> Result<Work> {
+    async fn segment(&self, state: &State) -> Result<Work> {
         let mut work = Work::default();
-        for segment in self.read_group::<Text>(step).await?.iter().flat_map(segments) {
-            work.counts.segments += 1;
-            work.writes.push(Records::put(&segment)?);
+        for text in self.read_group::<Text>(state.step).await? {
+            let segments = segments(&text);
+            for segment in &segments {
+                work.counts.segments += 1;
+                work.writes.push(Records::put(segment)?);
+            }
+            work.kept.push(Kept::segments(&state.run, &text.path, &segments)?);
         }
         Ok(work)
     }
 
-    async fn index(&mut self, step: u64) -> Result<Work> {
+    async fn index(&mut self, state: &State) -> Result<Work> {
         let index = match self.index.take() {
             Some(index) => index,
             None => self.build_index().await?,
         };
         let mut work = Work::default();
-        for term in index.shard(step) {
+        let terms = index.shard(state.step);
+        for term in &terms {
             work.counts.terms += 1;
-            work.writes.push(Records::put(&term)?);
+            work.writes.push(Records::put(term)?);
         }
+        let from = keep::all_segments(&state.run);
+        work.kept.push(Kept::shard(&state.run, state.step, &terms, from)?);
         self.index = Some(index);
         Ok(work)
     }
@@ -161,7 +172,7 @@ impl Worker {
 fn source(corpus: &Corpus, path: &str) -> Result<Source, Unreadable> {
     let unreadable = |kind, why: String| Unreadable { path: path.to_owned(), kind, why };
     let bytes = corpus.read(path).map_err(|e| unreadable(io_kind(&e), e.to_string()))?;
-    let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let sha256 = sha256_hex(&bytes);
     let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let text = String::from_utf8(bytes)
         .map_err(|e| unreadable("InvalidUtf8", format!("not valid UTF-8 after {} bytes", e.utf8_error().valid_up_to())))?;

@@ -127,6 +127,11 @@ impl Config {
         self.objects.as_ref().map(|setting| setting.value.as_str())
     }
 
+    /// Where the place of the bytes is named, if anywhere.
+    pub fn objects_origin(&self) -> Option<&Origin> {
+        self.objects.as_ref().map(|setting| &setting.origin)
+    }
+
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
