@@ -80,3 +80,18 @@ pub fn corpus(root: &Path, files: usize, random: &mut Random) -> usize {
     }
     unreadable
 }
+
+/// The file of this name somewhere below a folder.
+pub fn find(below: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let mut folders = vec![below.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+            match entry.file_name() == name {
+                true => return entry.path(),
+                false if entry.path().is_dir() => folders.push(entry.path()),
+                false => {}
+            }
+        }
+    }
+    panic!("there is no {name} below {}", below.display())
+}
