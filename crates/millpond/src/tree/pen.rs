@@ -24,6 +24,7 @@ pub(super) struct Pen {
 const UNKNOWN: &str = "the tree had not written it, and the store says something else";
 const OVERTAKEN: &str = "the store changed it, too, before the edit was looked at";
 const LAYOUT: &str = "its comments and layout; what it said was in the store, which has changed since";
+const GONE: &str = "the tree had not noted it, and what it stands for is not in the store any more";
 const RACED: &str = "it was changed again at the moment it was replaced";
 
 impl Pen {
@@ -46,7 +47,8 @@ impl Pen {
                 self.wrote(&path, text.as_bytes(), record.revision);
                 Ok(())
             }),
-            None if self.entry(&path).is_none() => return Ok(()),
+            // Written by a process that ended before it noted so, or by a person: nobody can tell any more.
+            None if self.entry(&path).is_none() => self.replace(&path, None, None, GONE).map(drop),
             None => self.replace(&path, None, self.digest(&path).as_deref(), why).map(|_| {
                 self.manifest.files.remove(&path);
             }),
