@@ -1,13 +1,13 @@
 //! What several groups need: racers behind a barrier, ids with a chosen age, and short ways to say what must hold.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, IntoFuture as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use millpond::{
-    Commit, CommitId, Conflict, ErrorKind, EventQuery, FeedRequest, ManualHost, NewEvent, Outcome, Position, Query, Receipt,
-    Result, Selector, Store, Timestamp,
+    Commit, CommitId, Conflict, ErrorKind, EventQuery, FeedRequest, ManualHost, NewEvent, Outcome, Pond, Position, Query,
+    Receipt, Result, Selector, Store, Timestamp,
 };
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
@@ -220,4 +220,65 @@ pub async fn feed_positions(
 /// What the engine fails with.
 pub async fn head(store: &Store) -> Result<u64> {
     Ok(store.head().await?.0)
+}
+
+/// What [`stop`] ends a task with.
+struct Stopped;
+
+/// Ends the task it is called in where a process would be killed, and says nothing of it.
+pub fn stop() -> ! {
+    std::panic::resume_unwind(Box::new(Stopped))
+}
+
+/// What a life of a job came to: `None` when [`stop`] ended it.
+///
+/// # Errors
+/// What the job fails with, or that it panicked.
+pub async fn unless_stopped<T: Send + 'static>(
+    job: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<Option<T>, Failure> {
+    match tokio::spawn(job).await {
+        Ok(done) => Ok(Some(done?)),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) if panic.is::<Stopped>() => Ok(None),
+            _ => Err(Failure("a job panicked".to_owned())),
+        },
+    }
+}
+
+/// Leaves a job that was stopped to the next one, who is refused before: its lease is taken away, as it runs out once
+/// nobody keeps it.
+///
+/// # Errors
+/// What the store fails with, or that nobody had the lease.
+pub async fn left_behind(pond: &Pond, lease: &str) -> Result<(), Failure> {
+    let taken = pond.locks().force_release(lease, "its worker is gone", "clause").await?;
+    taken.map(drop).ok_or_else(|| Failure(format!("nobody had the lease {lease}")))
+}
+
+/// How many records of a collection there are.
+///
+/// # Errors
+/// What the store fails with.
+pub async fn count(pond: &Pond, collection: &str) -> Result<u64> {
+    pond.store().count(Query::new(collection)?).await
+}
+
+/// The clock moves on: what was done before is older than what comes now, also by the milliseconds that floors count.
+pub async fn passed_a_moment() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// Writes artifacts with one unit; each text is that of its key.
+///
+/// # Errors
+/// What the unit fails with.
+pub async fn write_all(pond: &Pond, keys: &[String]) -> Result<()> {
+    let mut unit = pond.unit();
+    let artifacts = unit.artifacts();
+    let puts = keys.iter().map(|key| artifacts.put(key.as_str(), key.clone()).into_future());
+    for put in futures_util::future::join_all(puts).await {
+        put?;
+    }
+    unit.commit().await.map(drop)
 }

@@ -15,7 +15,7 @@ use millpond_objects::Location;
 use serde_json::json;
 
 use super::artifacts::{objects, read, write};
-use super::tools::{id_at, refused};
+use super::tools::{id_at, passed_a_moment, refused};
 use crate::{Failure, Ground, Verdict, clauses, ensure, ensure_eq};
 
 clauses! { "units":
@@ -154,11 +154,6 @@ async fn late_bytes_lie_apart(ground: Arc<Ground>) -> Verdict {
     named.sort();
     ensure_eq!(left, named, "objects after a collection");
     Ok(())
-}
-
-/// The floor counts milliseconds: what began in this one is not below it.
-async fn passed_a_moment() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 async fn two_recover_at_once(ground: Arc<Ground>) -> Verdict {
