@@ -138,7 +138,7 @@ impl Replays {
             match self.store().commit(commit).await {
                 Ok(_) => return Ok(replay),
                 Err(error) if pins::changed(&error) => {}
-                Err(error) => return Err(pins::explain(error)),
+                Err(error) => return Err(pins::explained(self.store(), error).await),
             }
         }
         Err(pins::too_busy(&replay.execution))

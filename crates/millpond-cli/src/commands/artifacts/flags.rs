@@ -66,7 +66,7 @@ pub enum ArtifactsCommand {
     },
     /// Follow what is written and deleted; each line carries the cursor to resume after it
     Watch(WatchArgs),
-    /// Forget old versions; of executions that are pinned or run they stay
+    /// Forget old versions; those that are pinned, running or referenced stay, and it is told by whom
     PurgeVersions(super::purge::PurgeArgs),
     /// Look whether the bytes of all artifacts are there, and compare a sample of them; exit code 5 when some are damaged
     Verify(VerifyArgs),
