@@ -17,6 +17,7 @@ type When = Box<dyn Fn(&Commit) -> bool + Send>;
 pub struct MeanwhileEngine {
     inner: Arc<dyn Engine>,
     between: Mutex<Option<(When, BoxFuture<'static, ()>)>>,
+    after_page: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
 }
 
 impl fmt::Debug for MeanwhileEngine {
@@ -28,10 +29,11 @@ impl fmt::Debug for MeanwhileEngine {
 impl MeanwhileEngine {
     /// Before this engine.
     pub fn on(inner: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self { inner, between: Mutex::default() })
+        Arc::new(Self { inner, between: Mutex::default(), after_page: Mutex::default() })
     }
 
     /// Before the next commit that puts a record of this collection, or takes one away, this happens.
+    #[allow(dead_code)] // Not every test commits.
     pub fn before(&self, collection: &'static str, then: impl Future<Output = ()> + Send + 'static) {
         let when = move |commit: &Commit| {
             commit.writes.iter().any(|write| match write {
@@ -42,9 +44,15 @@ impl MeanwhileEngine {
         *self.between.lock().unwrap() = Some((Box::new(when), Box::pin(then)));
     }
 
+    /// When the next page of this collection was read, and before whoever asked for it sees it, this happens.
+    #[allow(dead_code)] // Not every test reads.
+    pub fn after_page(&self, collection: &'static str, then: impl Future<Output = ()> + Send + 'static) {
+        *self.after_page.lock().unwrap() = Some((collection, Box::pin(then)));
+    }
+
     /// Whether it happened.
     pub fn happened(&self) -> bool {
-        self.between.lock().unwrap().is_none()
+        self.between.lock().unwrap().is_none() && self.after_page.lock().unwrap().is_none()
     }
 }
 
@@ -95,7 +103,18 @@ impl Engine for MeanwhileEngine {
         self.inner.outcome(namespace, id).await
     }
     async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
-        self.inner.read(namespace, reads).await
+        let due = {
+            let mut after = self.after_page.lock().unwrap();
+            let is_it = |collection: &str| {
+                reads.iter().any(|read| matches!(read, Read::Query(query) if query.collection.as_str() == collection))
+            };
+            if after.as_ref().is_some_and(|(collection, _)| is_it(collection)) { after.take() } else { None }
+        };
+        let answers = self.inner.read(namespace, reads).await;
+        if let Some((_, then)) = due {
+            then.await;
+        }
+        answers
     }
     async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
         self.inner.feed(namespace, request).await
