@@ -54,8 +54,8 @@ pub mod yaml;
 
 pub use artifacts::{
     ARTIFACT_DELETED, ARTIFACT_WRITTEN, Artifact, ArtifactFilter, ArtifactKey, ArtifactList, ArtifactReader, ArtifactVersion,
-    ArtifactWatch, Artifacts, BlockSums, Body, DamagedArtifact, Downloaded, DownloadedFile, KEYS_AT_ONCE, KeptBecause, Listed,
-    ListedPage, MovedPlace, NewArtifact, NotDownloaded, Only, Provenance, PurgeVersions, PurgedVersions, PutArtifact,
+    ArtifactWatch, Artifacts, BlockSums, Body, DamagedArtifact, Downloaded, DownloadedFile, KEYS_AT_ONCE, KeptBecause, KeptFor,
+    Listed, ListedPage, MovedPlace, NewArtifact, NotDownloaded, Only, Provenance, PurgeVersions, PurgedVersions, PutArtifact,
     SavedArtifact, StorageEvent, StorageEventKind, UnitArtifacts, VerifiedArtifacts, VerifyArtifacts, VerifyProgress,
     WatchArtifacts,
 };

@@ -49,7 +49,7 @@ impl PayloadObject {
         Ok(Write::Delete(RecordId::new(Self::COLLECTION.name(), location)?))
     }
 
-    fn sums(&self) -> Result<Sums> {
+    pub(crate) fn sums(&self) -> Result<Sums> {
         let unreadable = || Error::corrupt(format!("the record of the payload at {} does not read back", self.location));
         let sha256 = crate::text::bytes_of_hex(&self.sha256).ok_or_else(unreadable)?;
         let blocks = self.blocks.iter().map(|sum| u64::from_str_radix(sum, 16).map_err(|_| unreadable()));

@@ -126,6 +126,7 @@ impl Pond {
     /// # Errors
     /// As [`Store::commit`]; `Unsupported` when it would span two stores.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt> {
+        let commit = self.guarded(commit).await?;
         self.homes.of_commits([&commit], [])?.commit(commit).await
     }
 
@@ -134,7 +135,13 @@ impl Pond {
     /// # Errors
     /// As [`Store::try_commit`]; `Unsupported` when it would span two stores.
     pub async fn try_commit(&self, commit: Commit) -> Result<Outcome> {
+        let commit = self.guarded(commit).await?;
         self.homes.of_commits([&commit], [])?.try_commit(commit).await
+    }
+
+    /// The commit with what it expects beyond its parts, where it writes edges of lineage.
+    async fn guarded(&self, commit: Commit) -> Result<Commit> {
+        crate::lineage::guarded(self.store_of(Domain::Lineage), commit).await
     }
 
     /// Workflows: immutable versions of definitions, with their lineage.
@@ -157,7 +164,7 @@ impl Pond {
 
     /// Runs: executions of workflows, with a log that is sealed when they end.
     pub fn runs(&self) -> crate::Runs {
-        crate::Runs::new(self.store_of(Domain::Runs).clone())
+        crate::Runs::new(self.store_of(Domain::Runs).clone()).beside(self.store_of(Domain::Artifacts).clone())
     }
 
     /// The locks.

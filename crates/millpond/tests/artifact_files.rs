@@ -261,3 +261,41 @@ async fn a_place_is_not_changed_under_a_unit() {
     unit.rollback().await.unwrap();
     world.pond.artifacts().place_moved(&moved).await.unwrap();
 }
+
+/// Catches a look that leaves out the payloads of checkpoints, and one that ends at the first record that does not read
+/// back.
+#[tokio::test]
+async fn payloads_are_looked_at_too_and_an_unreadable_record_does_not_end_it() {
+    let world = world().await;
+    let scope = millpond::Scope::Run("r1".to_owned());
+    let bytes = vec![7_u8; millpond::CHECKPOINT_BYTES + 1];
+    world.pond.checkpoints().save_new(&scope, millpond::NewCheckpoint::bytes(bytes)).await.unwrap();
+    for key in ["a", "b", "c"] {
+        world.write(key, "right").await;
+    }
+    let whole = world.verify(below("", 100.0)).await;
+    assert_eq!((whole.progress.of, whole.progress.looked_at, whole.progress.read, whole.progress.damaged), (4, 4, 4, 0));
+    assert_eq!(world.verify(below("a", 100.0)).await.progress.of, 1, "a payload has no key of an artifact");
+
+    let payloads = world.pond.store().query(millpond::Query::new("payload_objects").unwrap()).await.unwrap();
+    let payload: millpond::PayloadObject = payloads.items[0].value.decode().unwrap();
+    let object = world.folder.path().join("store/objects").join(world.pond.store().store_id()).join(&payload.location);
+    std::fs::write(object, vec![8_u8; millpond::CHECKPOINT_BYTES + 1]).unwrap();
+    let damaged = millpond::Commit::new().trusted().put("artifacts", "b", &serde_json::json!({"key": "b"})).unwrap();
+    world.pond.commit(damaged).await.unwrap();
+
+    assert_eq!(world.verify(below("", 0.0)).await.progress.damaged, 0, "its length is right");
+    for versions in [false, true] {
+        let done = world.verify(VerifyArtifacts { versions, ..below("", 100.0) }).await;
+        let unreadable = u64::from(!versions);
+        assert_eq!((done.progress.looked_at, done.progress.damaged, done.progress.unreadable), (4, 1, unreadable));
+        assert_eq!(
+            (done.named[0].key.as_str(), done.named[0].record.as_str()),
+            (payload.owner.as_str(), format!("payload_objects/{}", payload.location).as_str(),)
+        );
+        assert_eq!(
+            done.unreadable_records.iter().map(|r| r.what.as_str()).collect::<Vec<_>>(),
+            if versions { vec![] } else { vec!["artifacts/b"] }
+        );
+    }
+}

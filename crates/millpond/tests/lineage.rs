@@ -327,3 +327,34 @@ fn synchronous_callers_have_the_same() {
     assert_eq!(shown(&walk), [(1, "b")]);
     assert_eq!(lineage.stats(&LineageFilter::all()).unwrap().completed, 2);
 }
+
+/// Catches a walk, a page of relatives or an export that ends at one row that does not read back.
+#[tokio::test]
+async fn a_walk_goes_on_behind_a_row_that_is_damaged_and_names_it() {
+    let pond = pond().await;
+    let lineage = pond.lineage();
+    for (row, parent) in [("a", None), ("b", Some("a")), ("c", Some("b")), ("d", Some("c")), ("e", Some("a"))] {
+        let new = parent.into_iter().fold(new(row), |new, parent| new.parent(parent));
+        lineage.record(new.artifact(format!("of {row}"))).await.unwrap();
+    }
+    let damaged = millpond::Commit::new().trusted().put("lineage", "b", &json!({"id": "b", "execution": "e1"})).unwrap();
+    pond.commit(damaged).await.unwrap();
+
+    let ids = |walk: &LineageWalk| walk.rows.iter().map(|row| row.row.id.clone()).collect::<Vec<_>>();
+    let named = |damaged: &[millpond::Damaged]| damaged.iter().map(|d| d.what.clone()).collect::<Vec<_>>();
+    let down = lineage.descendants("a", WalkLimits::default()).await.unwrap();
+    let mut found = ids(&down);
+    found.sort();
+    assert_eq!(
+        (found, named(&down.damaged), down.missing.len()),
+        (vec!["c".into(), "d".into(), "e".into()], vec!["lineage/b".into()], 0)
+    );
+    let up = lineage.ancestors("d", WalkLimits::default()).await.unwrap();
+    assert_eq!((ids(&up), named(&up.damaged)), (vec!["c".into(), "a".into()], vec!["lineage/b".into()]));
+    let chain = lineage.chain("c", WalkLimits::default()).await.unwrap();
+    assert_eq!((ids(&chain.ancestors), ids(&chain.descendants)), (vec!["a".into()], vec!["d".into()]));
+    let children = lineage.children("a", 10, None).await.unwrap();
+    assert_eq!((children.items.len(), named(&children.damaged)), (2, vec!["lineage/b".into()]));
+    let events = lineage.open_lineage(&LineageFilter::all()).await.unwrap();
+    assert!(named(&events.damaged).contains(&"lineage/b".to_owned()), "{:?}", events.damaged);
+}

@@ -93,12 +93,12 @@ async fn versions_of_what_is_pinned_or_running_stay() {
     world.host.advance(DAY);
     let asked = PurgeVersions::new(Duration::ZERO, 1);
     let done = world.pond.artifacts().purge_versions(&asked).await.unwrap();
-    assert_eq!((done.purged, done.kept_needed), (1, 2));
-    let needed: Vec<(&str, KeptBecause)> = done.needed.iter().map(|(e, because)| (e.as_str(), *because)).collect();
+    assert_eq!((done.purged, done.kept_pinned, done.kept_running, done.kept_referenced), (1, 1, 1, 0));
+    let needed: Vec<(&str, KeptBecause)> = done.needed.iter().map(|k| (k.execution.as_deref().unwrap(), k.because)).collect();
     assert_eq!(needed, [("pinned", KeptBecause::Pinned), ("running", KeptBecause::Running)]);
 
     world.pond.pins().unpin("pinned", &pin.id).await.unwrap();
     world.pond.runs().finish(run.value.id(), RunEnd::failed("over")).await.unwrap();
     let done = world.pond.artifacts().purge_versions(&asked).await.unwrap();
-    assert_eq!((done.purged, done.kept_needed, world.versions().await), (2, 0, 3));
+    assert_eq!((done.purged, done.kept_needed(), world.versions().await), (2, 0, 3));
 }

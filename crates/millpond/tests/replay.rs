@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millpond::{
-    ARTIFACT_REPLAYED, ArtifactKey, ErrorKind, Event, EventFilter, EventQuery, NewArtifact, OpenOptions, Pond, ProblemKind,
-    Query, ReplayFilter, ReplayRequest, ReplayStatus, StreamName,
+    ARTIFACT_REPLAYED, ArtifactKey, Commit, ErrorKind, Event, EventFilter, EventQuery, NewArtifact, NewEvent, OpenOptions, Pond,
+    ProblemKind, Provenance, Query, ReplayFilter, ReplayRequest, ReplayStatus, StreamName,
 };
 use millpond_objects::Folder;
 
@@ -264,4 +264,48 @@ async fn what_cannot_be_carried_out_is_refused_at_once() {
     assert_eq!(refused(ReplayRequest { per_commit: 257, ..request() }).await, ErrorKind::Invalid);
     assert_eq!(refused(ReplayRequest { expect: vec![key("m"); 1_001], ..request() }).await, ErrorKind::Invalid);
     assert_eq!(world.count("replays").await + world.count("execution_pins").await, 0);
+
+    // What would be kept unchecked, and could not be carried out.
+    let says = async |request: ReplayRequest, kind: ErrorKind, words: &str| {
+        let begun = world.pond.replays().begin(&request).await.unwrap_err();
+        let planned = world.pond.replays().plan(&request, 1).await.unwrap_err();
+        for error in [begun, planned] {
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    };
+    says(request().path("de/"), ErrorKind::Invalid, "replay the stage \"fetch/de\"").await;
+    says(request().path("de/m"), ErrorKind::Invalid, "with \"m\" as the path").await;
+    says(request().path("a\nb"), ErrorKind::Invalid, "no key begins with").await;
+    says(request().path("x".repeat(2_048)), ErrorKind::Invalid, "no key begins with").await;
+    says(request().expect(key("m\n1")), ErrorKind::Invalid, "a key that is expected can be none").await;
+    says(request().wait(Duration::from_secs(1)), ErrorKind::Invalid, "nothing is expected").await;
+    let sealed = Commit::new().append("crawl/parse", NewEvent::of("last", &"one").unwrap()).unwrap().seal("crawl/parse").unwrap();
+    world.pond.commit(sealed).await.unwrap();
+    says(request(), ErrorKind::Conflict, "is sealed").await;
+    world.write(&key("m1"), "one").await;
+    world.pond.prunes().run("e1").await.unwrap();
+    let elsewhere = ReplayRequest { to_stream: "elsewhere".to_owned(), ..request() };
+    says(elsewhere, ErrorKind::Conflict, "e1 was written off").await;
+    assert_eq!(world.count("replays").await + world.count("execution_pins").await, 0);
+}
+
+/// Catches artifacts below a stage that are left out without a word: those of deeper stages, and those that say they
+/// belong elsewhere.
+#[tokio::test]
+async fn what_lies_below_a_stage_and_is_left_out_is_counted() {
+    let world = world().await;
+    world.write("executions/e1/crawl/fetch/de/m1", "another stage").await;
+    let nothing = world.pond.replays().start(&request()).await.unwrap_err();
+    assert!(nothing.to_string().contains("1 artifacts there are of other stages"), "{nothing}");
+    world.write(&key("m1"), "one").await;
+    let elsewhere =
+        NewArtifact { provenance: Provenance { stage: Some("x".to_owned()), ..Provenance::default() }, ..NewArtifact::default() };
+    world.pond.artifacts().write(&key("m2"), "two", elsewhere).await.unwrap();
+    let plan = world.pond.replays().plan(&request(), 10).await.unwrap();
+    assert_eq!((plan.objects, plan.left_out), (1, 2));
+    let done = world.pond.replays().start(&request()).await.unwrap();
+    assert_eq!((done.published, done.left_out), (1, 2));
+    let deeper = ReplayRequest { stage: "fetch/de".to_owned(), ..request() };
+    assert_eq!(world.pond.replays().plan(&deeper, 10).await.unwrap().objects, 1);
 }

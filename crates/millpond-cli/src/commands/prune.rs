@@ -1,7 +1,7 @@
 //! `millpond prune …`.
 
 use clap::Args;
-use millpond::{Error, Prune, PruneCounts, PruneFilter, PrunePhase, Result};
+use millpond::{Error, PageCursor, Prune, PruneCounts, PruneFilter, PrunePhase, PruneStatus, Result};
 
 use super::bar::Bar;
 use crate::context::Context;
@@ -27,6 +27,15 @@ pub struct PruneArgs {
     /// List prunes, those that began last first
     #[arg(long, conflicts_with = "execution")]
     list: bool,
+    /// Of the list, only those that stand so: running or done
+    #[arg(long, value_name = "STATUS", requires = "list")]
+    status: Option<PruneStatus>,
+    /// Of the list, at most this many
+    #[arg(long, value_name = "N", default_value_t = 50, requires = "list")]
+    limit: usize,
+    /// Continue the list after the page that gave out this cursor
+    #[arg(long, value_name = "CURSOR", requires = "list")]
+    after: Option<PageCursor>,
 }
 
 const PRUNES: [Column; 6] = [
@@ -47,7 +56,8 @@ pub async fn run(ctx: &Context, args: PruneArgs) -> Result<Exit> {
     let execution = args.execution.as_deref().unwrap_or_default();
     let mut exit = Exit::Ok;
     if args.list {
-        ctx.out.found(&PRUNES, &prunes.list(&PruneFilter::default()).await?)?;
+        let filter = PruneFilter { status: args.status, limit: args.limit, after: args.after };
+        ctx.out.found(&PRUNES, &prunes.list(&filter).await?)?;
     } else if args.show {
         ctx.out.one(format_args!("a prune of {execution}"), prunes.get(execution).await?.as_ref())?;
     } else if args.forget {
@@ -103,8 +113,7 @@ async fn work(prunes: &millpond::Prunes, execution: &str, planned: &PruneCounts)
                 PrunePhase::Artifacts => at("artifacts", &mut bar, now.artifacts, from.artifacts, before.artifacts),
                 PrunePhase::Versions => at("versions", &mut bar, now.versions, from.versions, before.versions),
                 PrunePhase::Lineage => at("lineage", &mut bar, now.lineage_rows, from.lineage_rows, before.lineage_rows),
-                PrunePhase::Events => at("events", &mut bar, now.events, from.events, before.events),
-                PrunePhase::Run | PrunePhase::Done => {}
+                PrunePhase::Marked | PrunePhase::Run | PrunePhase::Done => {}
             }
         })
         .await
@@ -123,7 +132,6 @@ fn told(counts: &PruneCounts) -> String {
         (counts.bytes, "byte"),
         (counts.lineage_rows, "row of lineage"),
         (counts.lineage_edges, "edge"),
-        (counts.events, "storage event"),
         (counts.log_events, "event of the log"),
         (counts.runs, "run"),
     ];
@@ -142,7 +150,7 @@ fn told(counts: &PruneCounts) -> String {
 
 fn plural(many: u64, thing: &str) -> String {
     match thing.split_once(' ') {
-        Some((first, rest)) if first != "storage" => format!("{} {rest}", counted(many, first)),
-        _ => counted(many, thing),
+        Some((first, rest)) => format!("{} {rest}", counted(many, first)),
+        None => counted(many, thing),
     }
 }

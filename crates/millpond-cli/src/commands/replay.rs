@@ -63,7 +63,7 @@ pub struct RequestArgs {
     /// The stream that the messages go to
     #[arg(long, value_name = "STREAM")]
     to: String,
-    /// Only keys that go on so below the stage
+    /// Only keys that go on so below the stage, without /: what lies in a folder there is of the stage STAGE/FOLDER
     #[arg(long, value_name = "TEXT")]
     path: Option<String>,
     /// What all messages carry; a batch is published into a stream once [default: a fresh id]
@@ -73,7 +73,7 @@ pub struct RequestArgs {
     #[arg(long, value_name = "KEY")]
     expect: Vec<String>,
     /// How long expected keys are waited for
-    #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "0s")]
+    #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "0s", requires = "expect")]
     wait: Duration,
     /// Only look whether every object is there with its length, and read none
     #[arg(long)]
@@ -157,13 +157,14 @@ pub async fn run(ctx: &Context, command: ReplayCommand) -> Result<Exit> {
                     ctx.out.list(&PROBLEMS, &values(&plan.problems)?)?;
                 }
                 report::note(format_args!(
-                    "{} with {} from {} to {}; {}; {}",
+                    "{} with {} from {} to {}; {}; {}{}",
                     counted(plan.objects, "message"),
                     counted(plan.bytes, "byte"),
                     plan.prefix,
                     plan.to_stream,
                     counted(plan.problems_in_all, "problem"),
-                    looked_at(plan.read_data)
+                    looked_at(plan.read_data),
+                    left_out(plan.left_out)
                 ));
             }
         }
@@ -204,7 +205,15 @@ async fn work(ctx: &Context, pond: &Pond, id: &str) -> Result<()> {
     drop(bar);
     let Replay { published, to_stream, batch, status, .. } = &replay;
     let text = format!("replay {id} is {status}: {} in {to_stream}, batch {batch}", counted(*published, "message"));
-    ctx.out.say(format_args!("{text}; {}", looked_at(replay.read_data)), &value(&replay)?)
+    ctx.out.say(format_args!("{text}; {}{}", looked_at(replay.read_data), left_out(replay.left_out)), &value(&replay)?)
+}
+
+/// What lies below the stage and is not part of it.
+fn left_out(many: u64) -> String {
+    match many {
+        0 => String::new(),
+        many => format!("; {} below it left out: of other stages, or said to belong elsewhere", counted(many, "artifact")),
+    }
 }
 
 fn looked_at(read_data: bool) -> &'static str {

@@ -96,6 +96,11 @@ impl Out {
         Self { format }
     }
 
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Whether a person reads along.
     pub fn is_table(&self) -> bool {
         self.format == Format::Table

@@ -41,6 +41,7 @@ blocking_api! {
         fn place_moved(to: &str) -> Result<MovedPlace>;
         fn download(execution: &str, folder: &Path, on: impl FnMut(&Downloaded, &DownloadedFile)) -> Result<Downloaded>;
         fn save(key: &str, range: Option<Range<u64>>, file: &Path) -> Result<SavedArtifact>;
+        fn save_version(key: &str, version: &str, range: Option<Range<u64>>, file: &Path) -> Result<SavedArtifact>;
     }
 }
 
@@ -68,6 +69,15 @@ impl Artifacts {
     /// As [`super::Artifacts::reader`].
     pub fn reader(&self, key: &str, range: Option<Range<u64>>) -> Result<ArtifactReader> {
         let reader = self.bridge.run(self.domain.reader(key, range))?;
+        Ok(ArtifactReader { reader, bridge: self.bridge.clone(), left: Bytes::new() })
+    }
+
+    /// A version of an artifact piece by piece.
+    ///
+    /// # Errors
+    /// As [`super::Artifacts::version_reader`].
+    pub fn version_reader(&self, key: &str, version: &str, range: Option<Range<u64>>) -> Result<ArtifactReader> {
+        let reader = self.bridge.run(self.domain.version_reader(key, version, range))?;
         Ok(ArtifactReader { reader, bridge: self.bridge.clone(), left: Bytes::new() })
     }
 }

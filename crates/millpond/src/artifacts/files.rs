@@ -38,6 +38,19 @@ impl Artifacts {
         };
         saving.await.map_err(|e: Error| e.during("artifacts.save"))
     }
+
+    /// [`Artifacts::save`] of a version, also of one that was written over or deleted since.
+    ///
+    /// # Errors
+    /// As [`Artifacts::version_reader`]; `Unavailable` when the file cannot be written.
+    pub async fn save_version(&self, key: &str, version: &str, range: Option<Range<u64>>, file: &Path) -> Result<SavedArtifact> {
+        let saving = async {
+            let asked = range.as_ref().map_or_else(String::new, |range| format!("{range:?}"));
+            let reader = self.version_reader(key, version, range).await?;
+            saved(reader, file, &asked).await
+        };
+        saving.await.map_err(|e: Error| e.during("artifacts.save_version"))
+    }
 }
 
 /// Writes what a reader gives beside the file, and puts it in its place.

@@ -3,15 +3,18 @@
 //! * `model.rs`: what is kept; `key.rs`: the convention of keys; `new.rs`, `body.rs`: what is written and its bytes on
 //!   their way; `work.rs`: what a unit made and has not decided; `unit.rs`: that as callers see it; `read.rs`, `list.rs`;
 //!   `watch.rs`: what is written, as it is committed; `verify.rs`: is all of it there; `place.rs`: where the bytes are;
-//!   `files.rs`, `download.rs`: artifacts as files.
+//!   `files.rs`, `download.rs`: artifacts as files;
+//!   `delete.rs`, `purge.rs`: what goes; `needed.rs`: what keeps it.
 
 pub(crate) mod blocking;
 mod body;
+mod delete;
 mod download;
 mod files;
 mod key;
 mod list;
 mod model;
+mod needed;
 mod new;
 mod place;
 mod purge;
@@ -34,15 +37,16 @@ pub use key::ArtifactKey;
 pub use list::{ArtifactFilter, ArtifactList, Listed, ListedPage};
 pub(crate) use model::COLLECTIONS;
 pub use model::{Artifact, ArtifactVersion, BlockSums, Provenance};
+pub use needed::{KeptBecause, KeptFor};
 pub use new::{Body, NewArtifact, Only};
 pub use place::MovedPlace;
-pub use purge::{KeptBecause, PurgeVersions, PurgedVersions};
+pub use purge::{PurgeVersions, PurgedVersions};
 pub use read::{ArtifactReader, KEYS_AT_ONCE};
 pub use unit::{PutArtifact, UnitArtifacts};
 pub use verify::{DamagedArtifact, VerifiedArtifacts, VerifyArtifacts, VerifyProgress};
 pub use watch::{ArtifactWatch, StorageEvent, StorageEventKind, WatchArtifacts};
 pub use work::{ARTIFACT_DELETED, ARTIFACT_WRITTEN};
-pub(crate) use work::{ArtifactWork, stream_of_execution};
+pub(crate) use work::{ArtifactWork, event, stream_of_execution};
 
 use crate::Runs;
 use crate::units::Units;
@@ -96,14 +100,6 @@ impl Artifacts {
         self.alone(async |work| work.put(key, body, new).await).await.map_err(|e| e.during("artifacts.write"))
     }
 
-    /// Deletes an artifact; its versions stay. False when there is none. One commit point: the unit's decision.
-    ///
-    /// # Errors
-    /// `Conflict`, naming who, when somebody else writes the same key, or its execution is pinned.
-    pub async fn delete(&self, key: &str) -> Result<bool> {
-        self.alone(async |work| work.delete(key).await).await.map_err(|e| e.during("artifacts.delete"))
-    }
-
     /// Names the bytes of an artifact under a further key; what was there is replaced. No byte is moved. One commit point:
     /// the unit's decision.
     ///
@@ -134,7 +130,10 @@ pub(crate) async fn decide(work: &ArtifactWork, parts: Commit) -> Result<millpon
     };
     match outcome {
         Ok(Outcome::Committed(receipt)) => Ok(receipt),
-        Ok(Outcome::Conflict(conflict)) => Err(given_up(work, crate::pins::explain(Error::from_conflict(conflict))).await),
+        Ok(Outcome::Conflict(conflict)) => {
+            let refused = crate::pins::explained(&work.working().undoing().store, Error::from_conflict(conflict)).await;
+            Err(given_up(work, refused).await)
+        }
         Err(error) => Err(given_up(work, error).await),
     }
 }

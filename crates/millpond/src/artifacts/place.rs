@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use millpond_core::{Document, Error, Filter, KEY_FIELD, Query, Records, Result};
+use millpond_core::{Document, Error, ErrorKind, Filter, KEY_FIELD, Query, Records, Result};
 use millpond_objects::{Location, Objects};
 use serde::Serialize;
 
 use super::Artifacts;
-use super::model::ArtifactVersion;
+use super::model::{Artifact, ArtifactVersion};
 use crate::units::{UnitInfo, UnitState};
 
 /// Points among all records from which objects are taken to be looked at.
@@ -87,12 +87,32 @@ impl Artifacts {
                 .at_least(KEY_FIELD, from)
                 .limit(EACH);
             for version in Records::<ArtifactVersion>::new(self.store().clone()).page(query).await?.items {
-                if looked_at.insert(version.value.location.clone()) {
-                    is_there(objects, &version.value).await?;
+                if !looked_at.insert(version.value.location.clone()) {
+                    continue;
+                }
+                if let Err(error) = is_there(objects, &version.value).await {
+                    // Purged since the page was read, and its bytes collected before they were copied: that is no loss.
+                    if error.kind() == ErrorKind::Corrupt && !self.is_kept(&version.value).await? {
+                        looked_at.remove(&version.value.location);
+                        continue;
+                    }
+                    return Err(error);
                 }
             }
         }
         Ok(looked_at.len() as u64)
+    }
+
+    /// Whether a version was purged since it was read: then that its bytes are gone is no loss.
+    pub(crate) async fn purged_since(&self, artifact: &Artifact) -> Result<bool> {
+        let key = ArtifactVersion::key_of(&artifact.key, &artifact.version);
+        Ok(Records::<ArtifactVersion>::new(self.store().clone()).get(&key).await?.is_none())
+    }
+
+    /// Whether there is still a record of a version.
+    pub(super) async fn is_kept(&self, version: &ArtifactVersion) -> Result<bool> {
+        let key = version.key()?;
+        Ok(Records::<ArtifactVersion>::new(self.store().clone()).get(key.as_str()).await?.is_some())
     }
 }
 

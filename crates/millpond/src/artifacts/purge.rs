@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::Artifacts;
 use super::model::{Artifact, ArtifactVersion};
-use crate::text::key_segment;
-use crate::{ExecutionPins, pins};
+use super::needed::{KeptBecause, KeptFor, Subject};
+use crate::pins;
 
 /// Versions that are looked at and deleted together.
 const PAGE: usize = 250;
 /// Versions of one artifact that can be kept.
 const MOST_KEPT: usize = 1_000;
-/// Executions that an answer names; the rest is counted.
+/// Reasons that an answer names; the rest is counted.
 const NAMED: usize = 100;
 /// How often a page is decided again because it was changed by others meanwhile.
 const TRIES: u32 = 16;
@@ -48,16 +48,6 @@ impl PurgeVersions {
     }
 }
 
-/// Why versions of an execution stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeptBecause {
-    /// It is pinned.
-    Pinned,
-    /// Its run goes on.
-    Running,
-}
-
 /// What a purge of versions brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PurgedVersions {
@@ -69,19 +59,24 @@ pub struct PurgedVersions {
     pub bytes: u64,
     /// Those that stay because they are among the newest of their artifact.
     pub kept_newest: u64,
-    /// Those that stay because their execution is pinned or runs.
-    pub kept_needed: u64,
-    /// The first hundred such executions, and why.
-    pub needed: BTreeMap<String, KeptBecause>,
+    /// Those that stay because their execution is pinned.
+    pub kept_pinned: u64,
+    /// Those that stay because their execution's run goes on.
+    pub kept_running: u64,
+    /// Those that stay because rows of other executions came from the rows that made them.
+    pub kept_referenced: u64,
+    /// The first hundred reasons: by whom.
+    pub needed: Vec<KeptFor>,
 }
 
 impl Artifacts {
     /// Forgets old versions of artifacts, by when they were written, the oldest first. Versions of an execution that is
-    /// pinned or whose run goes on stay, and are counted. Bytes are not touched: the collector removes those that nobody
-    /// names any more.
+    /// pinned or whose run goes on stay, and so do those that rows of other executions came from: each kind is counted,
+    /// and the answer says by whom. Bytes are not touched: the collector removes those that nobody names any more.
     ///
-    /// One commit point for each 250 versions, which expects them unread by the present and their executions unpinned:
-    /// stopped half way it has kept more than asked, and a second call goes on.
+    /// One commit point for each 250 versions, which expects their executions unpinned, and their runs as they were found
+    /// where runs are in the store of the artifacts. Stopped half way it has kept more than asked, and a second call goes
+    /// on.
     ///
     /// # Errors
     /// `Invalid` when more than 1,000 versions of each artifact are to be kept; what the store fails with.
@@ -102,19 +97,19 @@ impl Artifacts {
         let mut tries = 0;
         loop {
             let page = self.old_versions(before, after.clone()).await?;
-            let (judged, going) = self.judged(&page.items, request.keep_newest).await?;
-            let forgotten = if request.dry_run { Ok(()) } else { self.forget(&going).await };
+            let Judged { counted, going, expect } = self.judged(&page.items, request.keep_newest).await?;
+            let forgotten = if request.dry_run { Ok(()) } else { self.forget(&going, expect).await };
             match forgotten {
                 Ok(()) => {}
-                // Somebody pinned an execution, or wrote, or purged as well.
+                // Somebody pinned an execution, or started its run, or purged as well.
                 Err(error) if error.is_conflict() && tries < TRIES => {
                     tries += 1;
                     continue;
                 }
-                Err(error) => return Err(pins::explain(error)),
+                Err(error) => return Err(pins::explained(self.store(), error).await),
             }
             tries = 0;
-            done.add(judged);
+            done.add(counted);
             after = page.next;
             if after.is_none() {
                 return Ok(done);
@@ -131,30 +126,42 @@ impl Artifacts {
         Records::<ArtifactVersion>::new(self.store().clone()).page(query.limit(PAGE).after(after)).await
     }
 
-    /// What becomes of each version, and those that go.
-    async fn judged<'v>(
-        &self,
-        versions: &'v [Versioned<ArtifactVersion>],
-        keep_newest: usize,
-    ) -> Result<(PurgedVersions, Vec<&'v ArtifactVersion>)> {
+    /// What becomes of each version.
+    async fn judged<'v>(&self, versions: &'v [Versioned<ArtifactVersion>], keep_newest: usize) -> Result<Judged<'v>> {
         let newest = self.newest_of(versions, keep_newest).await?;
-        let needed = self.needed(versions).await?;
-        let mut judged = PurgedVersions { looked_at: versions.len() as u64, ..PurgedVersions::default() };
-        let mut going = Vec::new();
-        for version in versions.iter().map(|v| &v.value) {
-            let because = version.execution.as_ref().and_then(|execution| Some((execution, *needed.get(execution)?)));
-            if newest.contains(&version.version) {
-                judged.kept_newest += 1;
-            } else if let Some((execution, because)) = because {
-                judged.kept_needed += 1;
-                judged.needed.insert(execution.clone(), because);
-            } else {
-                judged.purged += 1;
-                judged.bytes += version.length;
-                going.push(version);
+        let (old, kept): (Vec<_>, Vec<_>) =
+            versions.iter().map(|v| &v.value).partition(|version| !newest.contains(&version.version));
+        let mut judged = Judged::default();
+        judged.counted.looked_at = versions.len() as u64;
+        judged.counted.kept_newest = kept.len() as u64;
+        let executions: BTreeSet<&str> = old.iter().filter_map(|version| version.execution.as_deref()).collect();
+        let mut stances = BTreeMap::new();
+        for execution in executions {
+            stances.insert(execution, self.stance(execution).await?);
+        }
+        let subjects: Vec<Subject<'_>> = old.iter().map(|version| subject(version)).collect();
+        let referenced = self.referenced(&subjects).await?;
+        for version in old {
+            let stance = version.execution.as_deref().and_then(|execution| stances.get(execution));
+            let kept = stance.and_then(|stance| stance.kept.clone()).or_else(|| {
+                let reference = referenced.get(&version.version)?;
+                let (execution, because, by) = (version.execution.clone(), KeptBecause::Referenced, reference.row.clone());
+                Some(KeptFor { execution, because, by, why: reference.why() })
+            });
+            match kept {
+                Some(kept) => judged.counted.keep(kept),
+                None => {
+                    judged.counted.purged += 1;
+                    judged.counted.bytes += version.length;
+                    judged.going.push(version);
+                }
             }
         }
-        Ok((judged, going))
+        let executions: BTreeSet<&str> = judged.going.iter().filter_map(|version| version.execution.as_deref()).collect();
+        for (_, stance) in stances.into_iter().filter(|(execution, _)| executions.contains(execution)) {
+            judged.expect.extend(stance.expect);
+        }
+        Ok(judged)
     }
 
     /// Of the artifacts that these are versions of: the newest versions, and the one that is read now. A version's name is
@@ -185,39 +192,12 @@ impl Artifacts {
         Ok(newest)
     }
 
-    /// Which of their executions are pinned, or are runs that go on.
-    async fn needed(&self, versions: &[Versioned<ArtifactVersion>]) -> Result<BTreeMap<String, KeptBecause>> {
-        let executions: BTreeSet<&str> = versions.iter().filter_map(|v| v.value.execution.as_deref()).collect();
-        let mut needed = BTreeMap::new();
-        for execution in executions {
-            let pinned = Records::<ExecutionPins>::new(self.store().clone()).get(&key_segment(execution)).await?;
-            if pinned.is_some() {
-                needed.insert(execution.to_owned(), KeptBecause::Pinned);
-            } else if self.is_running(execution).await? {
-                needed.insert(execution.to_owned(), KeptBecause::Running);
-            }
-        }
-        Ok(needed)
-    }
-
-    async fn is_running(&self, execution: &str) -> Result<bool> {
-        // An execution may be called as no run can be.
-        if millpond_core::Key::new(execution).is_err() {
-            return Ok(false);
-        }
-        let run = self.runs().get(execution).await?;
-        Ok(run.is_some_and(|run| !run.value.status.is_final()))
-    }
-
-    async fn forget(&self, going: &[&ArtifactVersion]) -> Result<()> {
+    async fn forget(&self, going: &[&ArtifactVersion], expect: Vec<Expectation>) -> Result<()> {
         if going.is_empty() {
             return Ok(());
         }
         let mut commit = Commit::new().trusted();
-        let executions: BTreeSet<&str> = going.iter().filter_map(|version| version.execution.as_deref()).collect();
-        for execution in executions {
-            commit = commit.expect(pins::unpinned(execution)?);
-        }
+        commit.expect = expect;
         for version in going {
             let id = Records::<ArtifactVersion>::id(version.key()?.as_str())?;
             commit = commit.expect(Expectation::Exists(id.clone())).write(Write::Delete(id));
@@ -226,17 +206,59 @@ impl Artifacts {
     }
 }
 
+/// What becomes of a page of versions.
+#[derive(Debug, Default)]
+struct Judged<'v> {
+    counted: PurgedVersions,
+    /// Those that go.
+    going: Vec<&'v ArtifactVersion>,
+    /// What the commit expects that takes them.
+    expect: Vec<Expectation>,
+}
+
+/// An old version as lineage may know it.
+fn subject(version: &ArtifactVersion) -> Subject<'_> {
+    Subject {
+        key: &version.key,
+        version: &version.version,
+        execution: version.execution.as_deref(),
+        row: version.artifact.as_ref().and_then(|artifact| artifact.lineage.as_deref()),
+        is_newest: false,
+    }
+}
+
 impl PurgedVersions {
+    /// Those that stay for a reason, whichever it is.
+    pub fn kept_needed(&self) -> u64 {
+        self.kept_pinned + self.kept_running + self.kept_referenced
+    }
+
+    /// Counts a version that stays.
+    fn keep(&mut self, kept: KeptFor) {
+        match kept.because {
+            KeptBecause::Pinned => self.kept_pinned += 1,
+            KeptBecause::Running => self.kept_running += 1,
+            KeptBecause::Referenced => self.kept_referenced += 1,
+        }
+        self.name(kept);
+    }
+
+    fn name(&mut self, kept: KeptFor) {
+        if self.needed.len() < NAMED && !self.needed.contains(&kept) {
+            self.needed.push(kept);
+        }
+    }
+
     fn add(&mut self, page: Self) {
         self.looked_at += page.looked_at;
         self.purged += page.purged;
         self.bytes += page.bytes;
         self.kept_newest += page.kept_newest;
-        self.kept_needed += page.kept_needed;
-        for (execution, because) in page.needed {
-            if self.needed.len() < NAMED || self.needed.contains_key(&execution) {
-                self.needed.insert(execution, because);
-            }
+        self.kept_pinned += page.kept_pinned;
+        self.kept_running += page.kept_running;
+        self.kept_referenced += page.kept_referenced;
+        for kept in page.needed {
+            self.name(kept);
         }
     }
 }

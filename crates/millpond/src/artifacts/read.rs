@@ -112,13 +112,31 @@ impl Artifacts {
     /// # Errors
     /// As [`Artifacts::read`].
     pub async fn reader(&self, key: &str, range: Option<Range<u64>>) -> Result<ArtifactReader> {
-        let open = async {
-            let artifact = self.require(key).await?;
-            let bytes = self.verified(&artifact, None).await?;
-            let range = range.unwrap_or(0..artifact.length);
-            Ok(ArtifactReader { at: range.start.min(artifact.length), end: range.end.min(artifact.length), bytes, artifact })
-        };
+        let open = async { self.reader_of(self.require(key).await?, range).await };
         open.await.map_err(|e: Error| e.with("key", key).during("artifacts.reader"))
+    }
+
+    /// A version of an artifact piece by piece, also of one that was written over or deleted since.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such version, or it is a deletion; as [`Artifacts::read`].
+    pub async fn version_reader(&self, key: &str, version: &str, range: Option<Range<u64>>) -> Result<ArtifactReader> {
+        let open = async { self.reader_of(self.require_version(key, version).await?, range).await };
+        open.await.map_err(|e: Error| e.with("key", key).during("artifacts.version_reader"))
+    }
+
+    async fn reader_of(&self, artifact: Artifact, range: Option<Range<u64>>) -> Result<ArtifactReader> {
+        let bytes = self.verified(&artifact, None).await?;
+        let range = range.unwrap_or(0..artifact.length);
+        Ok(ArtifactReader { at: range.start.min(artifact.length), end: range.end.min(artifact.length), bytes, artifact })
+    }
+
+    async fn require_version(&self, key: &str, version: &str) -> Result<Artifact> {
+        let found = Records::<ArtifactVersion>::new(self.store().clone()).get(&ArtifactVersion::key_of(key, version)).await?;
+        found.and_then(|found| found.value.artifact).ok_or_else(|| {
+            Error::not_found(format!("artifact {key:?} has no bytes at version {version}"))
+                .with_next(format!("see which versions it has: millpond artifacts history {key}"))
+        })
     }
 
     /// What is known of an artifact, or `None`.
@@ -159,10 +177,7 @@ impl Artifacts {
     /// `NotFound` when there is no such version, or it is a deletion; as [`Artifacts::read`].
     pub async fn read_version(&self, key: &str, version: &str) -> Result<Bytes> {
         let reading = async {
-            let found = Records::<ArtifactVersion>::new(self.store().clone()).get(&ArtifactVersion::key_of(key, version)).await?;
-            let artifact = found.and_then(|found| found.value.artifact);
-            let artifact =
-                artifact.ok_or_else(|| Error::not_found(format!("artifact {key:?} has no bytes at version {version}")))?;
+            let artifact = self.require_version(key, version).await?;
             self.verified(&artifact, None).await?.whole().await
         };
         reading.await.map_err(|e: Error| e.with("key", key).during("artifacts.read_version"))

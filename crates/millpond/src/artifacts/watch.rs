@@ -114,7 +114,7 @@ pub struct StorageEvent {
     pub sha256: String,
     /// Its MIME type.
     pub content_type: String,
-    /// The unit that did it.
+    /// The unit that did it; of a prune, `prunes/EXECUTION`.
     pub unit: String,
     /// The execution.
     pub execution: Option<String>,

@@ -268,7 +268,7 @@ fn stream_of(artifact: &Artifact) -> String {
     stream_of_execution(artifact.provenance.execution.as_deref())
 }
 
-fn event(kind: &str, artifact: &Artifact, unit: &str) -> Result<NewEvent> {
+pub(crate) fn event(kind: &str, artifact: &Artifact, unit: &str) -> Result<NewEvent> {
     let data = json!({
         "key": artifact.key, "version": artifact.version, "length": artifact.length, "sha256": artifact.sha256,
         "content_type": artifact.content_type, "unit": unit,

@@ -57,7 +57,7 @@ pub(super) fn of_tally(tally: &str) -> Option<(&str, &str, LineageStatus)> {
 }
 
 /// What stands for an artifact's key in the index.
-pub(super) fn artifact(key: &str) -> String {
+pub(crate) fn artifact(key: &str) -> String {
     sha256_hex(key.as_bytes())[..32].to_owned()
 }
 

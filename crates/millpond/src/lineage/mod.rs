@@ -16,6 +16,7 @@ mod found_by;
 mod model;
 mod new;
 mod open_lineage;
+mod refer;
 mod stats;
 mod walk;
 mod write;
@@ -24,10 +25,12 @@ use millpond_core::{Commit, Error, Page, PageCursor, Receipt, Records, Result, S
 
 pub use filter::{LineageFilter, LineageOrder};
 pub use found_by::FoundBy;
+pub(crate) use found_by::artifact as digest_of_artifact;
 pub(crate) use model::COLLECTIONS;
 pub use model::{ArtifactRef, LineageEdge, LineageRow, LineageStatus};
 pub use new::{LineageEnd, NewLineage};
 pub use open_lineage::OpenLineagePage;
+pub(crate) use refer::{Reference, edges, executions_of, guarded, references};
 pub use stats::{AdapterCounts, LineageStats};
 pub use walk::{LineageChain, LineageRelative, LineageWalk, MissingRow, WalkLimits, WalkedRow};
 

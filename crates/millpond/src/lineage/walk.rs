@@ -10,7 +10,9 @@
 
 use std::collections::BTreeSet;
 
-use millpond_core::{Answer, Damaged, Document, Page, PageCursor, Query, Read, RecordId, Records, Result, Versioned, limits};
+use millpond_core::{
+    Answer, Damaged, Document, Error, ErrorKind, Page, PageCursor, Query, Read, RecordId, Records, Result, Versioned, limits,
+};
 use serde::{Deserialize, Serialize};
 
 use super::LineageRows;
@@ -67,7 +69,7 @@ pub struct LineageWalk {
     pub missing: Vec<MissingRow>,
     /// Whether there is more than its limits let it show.
     pub more: bool,
-    /// Edges that do not read back, reported and left out.
+    /// Rows and edges that do not read back, reported and left out. A walk goes on behind such a row.
     pub damaged: Vec<Damaged>,
 }
 
@@ -89,7 +91,7 @@ pub struct LineageRelative {
     pub kind: String,
     /// The id of the row at its other end.
     pub id: String,
-    /// The row; `None` when it is not there.
+    /// The row; `None` when it is not there, or does not read back, which the page says.
     pub row: Option<Versioned<LineageRow>>,
 }
 
@@ -172,9 +174,16 @@ impl LineageRows {
         }
         let ids: Vec<String> = page.items.iter().map(|edge| way.other_end(edge).to_owned()).collect();
         let rows = self.rows_of(&ids).await?;
-        let relatives = page.items.into_iter().zip(ids).zip(rows);
-        let items = relatives.map(|((edge, id), row)| LineageRelative { kind: edge.value.kind, id, row }).collect();
-        Ok(Page { items, next: page.next, damaged: page.damaged })
+        let mut damaged = page.damaged;
+        let mut items = Vec::with_capacity(ids.len());
+        for ((edge, id), row) in page.items.into_iter().zip(ids).zip(rows) {
+            let row = row.unwrap_or_else(|unreadable| {
+                damaged.push(unreadable);
+                None
+            });
+            items.push(LineageRelative { kind: edge.value.kind, id, row });
+        }
+        Ok(Page { items, next: page.next, damaged })
     }
 
     async fn walked(&self, id: &str, way: Way, limits: WalkLimits) -> Result<LineageWalk> {
@@ -210,8 +219,10 @@ impl LineageRows {
             }
             for (id, row) in next.iter().zip(self.rows_of(&next).await?) {
                 match row {
-                    Some(row) => walk.rows.push(WalkedRow { depth, row }),
-                    None => walk.missing.push(MissingRow { depth, id: id.clone() }),
+                    Ok(Some(row)) => walk.rows.push(WalkedRow { depth, row }),
+                    Ok(None) => walk.missing.push(MissingRow { depth, id: id.clone() }),
+                    // Its edges are records of their own: the walk goes on behind it.
+                    Err(damaged) => walk.damaged.push(damaged),
                 }
             }
             level = next;
@@ -242,16 +253,25 @@ impl LineageRows {
         Ok(found)
     }
 
-    /// The rows with these ids, `None` for each that is not there.
-    pub(super) async fn rows_of(&self, ids: &[String]) -> Result<Vec<Option<Versioned<LineageRow>>>> {
+    /// The rows with these ids: `None` for each that is not there, and what is wrong with each that does not read back.
+    pub(super) async fn rows_of(&self, ids: &[String]) -> Result<Vec<MaybeRow>> {
         let mut rows = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(limits::READS) {
             let gets = chunk.iter().map(|id| Ok(Read::Get(RecordId::new(LineageRow::COLLECTION.name(), id)?)));
-            for answer in self.store.read(gets.collect::<Result<_>>()?).await? {
-                rows.push(match answer {
-                    Answer::Record(Some(record)) => Some(record.decode()?),
-                    _ => None,
-                });
+            let gets: Vec<Read> = gets.collect::<Result<_>>()?;
+            match self.store.read(gets.clone()).await {
+                Ok(answers) => rows.extend(chunk.iter().zip(answers).map(|(id, answer)| row_of(id, answer))),
+                // An engine that looks inside refuses all of them for one: they are read one by one.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    for (id, get) in chunk.iter().zip(gets) {
+                        rows.push(match self.store.read(vec![get]).await {
+                            Ok(answers) => row_of(id, answers.into_iter().next().unwrap_or(Answer::Record(None))),
+                            Err(error) if error.kind() == ErrorKind::Corrupt => Err(unreadable(id, &error)),
+                            Err(error) => return Err(error),
+                        });
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(rows)
@@ -261,6 +281,20 @@ impl LineageRows {
     pub(super) async fn edges_up(&self, ids: &[String], limit: usize) -> Result<Edges> {
         self.edges(ids, Way::Up, limit).await
     }
+}
+
+/// A row, that it is not there, or that it does not read back.
+pub(super) type MaybeRow = std::result::Result<Option<Versioned<LineageRow>>, Damaged>;
+
+fn row_of(id: &str, answer: Answer) -> MaybeRow {
+    match answer {
+        Answer::Record(Some(record)) => record.decode().map(Some).map_err(|error| unreadable(id, &error)),
+        _ => Ok(None),
+    }
+}
+
+fn unreadable(id: &str, error: &Error) -> Damaged {
+    Damaged { what: format!("{}/{id}", LineageRow::COLLECTION.name()), why: error.to_string() }
 }
 
 /// The edges of some rows.

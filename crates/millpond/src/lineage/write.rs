@@ -4,9 +4,9 @@ use millpond_core::{
     Commit, Document, Error, Expectation, Expected, Json, MergeOp, Position, Receipt, Records, Result, Versioned, Write, uuid_v7,
 };
 
-use super::LineageRows;
 use super::model::{LineageEdge, LineageRow, LineageStatus};
 use super::new::{LineageEnd, NewLineage, edge};
+use super::{LineageRows, guarded};
 
 /// How often a change of status is tried again because somebody else changed the row.
 const TRIES: u32 = 16;
@@ -44,6 +44,7 @@ impl LineageRows {
     }
 
     /// The row and the part of a commit that [`LineageRows::record`] makes: for the commit that makes an artifact visible.
+    /// A unit and [`crate::Pond::commit`] add to it that no execution it leads to is being pruned.
     ///
     /// # Errors
     /// `Invalid` when the row breaks a rule.
@@ -66,7 +67,7 @@ impl LineageRows {
 
     async fn create(&self, (row, part): (LineageRow, Commit)) -> Result<Versioned<LineageRow>> {
         let edges = part.writes.len() as u64 - 1;
-        match self.store.commit(part).await {
+        match self.store.commit(guarded(&self.store, part).await?).await {
             Ok(receipt) => Ok(written(row, &receipt, edges)),
             Err(error) => Err(crate::prune::explain(taken(error))),
         }
@@ -136,10 +137,12 @@ impl LineageRows {
     /// that the row is no root.
     ///
     /// # Errors
-    /// `NotFound` when the row that came from the other does not exist; `Invalid` when both are one.
+    /// `NotFound` when the row that came from the other does not exist; `Invalid` when both are one; `Conflict` when the
+    /// execution that one of them belongs to is being pruned.
     pub async fn link(&self, child: &str, parent: &str, kind: &str) -> Result<Receipt> {
         let part = self.link_part(child, parent, kind).map_err(|e| e.during("lineage.link"))?;
-        self.store.commit(part).await.map_err(|e| unknown(child, e).during("lineage.link"))
+        let linking = async { self.store.commit(guarded(&self.store, part).await?).await };
+        linking.await.map_err(|e: Error| crate::prune::explain(unknown(child, e)).during("lineage.link"))
     }
 
     /// The part of a commit that [`LineageRows::link`] makes: refused when the row is not there before the commit. A row
@@ -179,7 +182,10 @@ fn taken(error: Error) -> Error {
 
 /// Says of a conflict that a row is missing.
 fn unknown(child: &str, error: Error) -> Error {
-    if !error.is_conflict() {
+    let is_the_row = error.as_conflict().is_some_and(|conflict| {
+        matches!(&conflict.expected, Expected::Stated(Expectation::Exists(id)) if id.collection.as_str() == LineageRow::COLLECTION.name())
+    });
+    if !is_the_row {
         return error;
     }
     Error::not_found(format!("there is no row {child:?} of lineage")).with_source(error).with_next("write it before its edges")

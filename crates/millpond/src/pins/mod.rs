@@ -3,7 +3,7 @@
 //! ```text
 //!   pin ──► execution_pins/EXECUTION {pins: [id, holder, reason, at]}     there only while there is a pin
 //!                        ▲
-//!   delete, prune, purge_versions, each in the commit that takes away: expect it absent
+//!   delete, prune, purge_versions, runs.delete, each in the commit that takes away: expect it absent
 //! ```
 //!
 //! * `model.rs`: what is kept; `part.rs`: pins as parts of commits.
@@ -15,7 +15,7 @@ use millpond_core::{Document, Error, Page, PageCursor, Query, Records, Result, S
 
 pub(crate) use model::COLLECTIONS;
 pub use model::{ExecutionPins, PINS_OF_EXECUTION, Pin};
-pub(crate) use part::{changed, explain, unpinned, with, without};
+pub(crate) use part::{changed, explained, refusal, unpinned, with, without};
 
 use crate::conditions::Conditions as _;
 use crate::text::key_segment;
@@ -77,7 +77,7 @@ impl Pins {
             match self.store.commit(with(execution, found.as_ref(), pin.clone())?).await {
                 Ok(_) => return Ok(pin),
                 Err(error) if changed(&error) => {}
-                Err(error) => return Err(explain(error)),
+                Err(error) => return Err(explained(&self.store, error).await),
             }
         }
         Err(too_busy(execution))

@@ -1,6 +1,6 @@
 //! Pins as parts of commits: set, taken out, and expected not to be there.
 
-use millpond_core::{Commit, Document, Error, Expectation, Expected, Records, Result, Versioned, Write};
+use millpond_core::{Commit, Document, Error, Expectation, Expected, Records, Result, Store, Versioned, Write};
 
 use super::model::{ExecutionPins, PINS_OF_EXECUTION, Pin};
 use crate::text::key_segment;
@@ -61,16 +61,44 @@ pub(crate) fn changed(error: &Error) -> bool {
     })
 }
 
-/// Says of a refusal that a pin was the reason, or that the execution was written off.
-pub(crate) fn explain(error: Error) -> Error {
+/// Says of a refusal that a pin was the reason, whose it is and what for, or that the execution was written off. The
+/// store is that of the pins: a conflict only says that there is one.
+pub(crate) async fn explained(store: &Store, error: Error) -> Error {
     let execution = match error.as_conflict().map(|conflict| &conflict.expected) {
         Some(Expected::Stated(Expectation::Absent(record))) if record.collection.as_str() == ExecutionPins::COLLECTION.name() => {
             crate::text::of_key_segment(record.key.as_str())
         }
         _ => return crate::prune::explain(error),
     };
+    match Records::<ExecutionPins>::new(store.clone()).get(&key_segment(&execution)).await {
+        Ok(Some(pins)) => said(error, &pins.value),
+        // Taken out since, or not to be had: what was refused stays the error.
+        _ => error
+            .saying(format!("execution {execution} is pinned, or was a moment ago: nothing of it was deleted"))
+            .with("execution", &execution)
+            .with_next(format!("see by whom, or try again: millpond pins show {execution}")),
+    }
+}
+
+/// The refusal to take something away from an execution with these pins.
+pub(crate) fn refusal(pins: &ExecutionPins) -> Error {
+    said(Error::conflict("it is pinned"), pins)
+}
+
+/// What an error about these pins says: the oldest one, its holder and reason, and how many more there are.
+fn said(error: Error, pins: &ExecutionPins) -> Error {
+    let execution = &pins.execution;
+    let Some(first) = pins.pins.first() else { return error };
+    let more = match pins.pins.len() {
+        1 => String::new(),
+        many => format!(", and {} more", many - 1),
+    };
+    let Pin { id, holder, reason, at } = first;
     error
-        .saying(format!("execution {execution} is pinned: nothing of it is deleted"))
-        .with("execution", &execution)
-        .with_next(format!("see by whom: millpond pins show {execution}"))
+        .saying(format!("execution {execution} is pinned by {holder} ({reason}){more}: nothing of it is deleted"))
+        .with("execution", execution)
+        .with("pin", id)
+        .with("by", holder)
+        .with("since", at)
+        .with_next(format!("ask {holder}, or see all its pins: millpond pins show {execution}"))
 }

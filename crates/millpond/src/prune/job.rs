@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond_core::{Commit, Error, ErrorKind, Expectation, Records, Result};
+use millpond_core::{Commit, Document, Error, ErrorKind, Expectation, Expected, Records, Result, Write};
 
 use super::model::{Prune, PruneCounts, PrunePhase, PruneStatus};
 use super::refer::{Reasons, lineage_of};
@@ -25,7 +25,7 @@ impl Prunes {
     /// what was deleted in all. One that is done is answered as it is.
     ///
     /// The first commit marks the execution: it is refused when there is a pin, and from there on every write into the
-    /// execution is. What follows are bounded commits under a lease; each deletes and counts at once, so that whoever ends
+    /// execution is. What came in right before it is looked for once more, and takes the mark off again. What follows are bounded commits under a lease; each deletes and counts at once, so that whoever ends
     /// between two of them leaves a job that anybody may go on with, and nothing is counted twice. Bytes go when no record
     /// names them any more.
     ///
@@ -79,15 +79,19 @@ impl Prunes {
         };
         job.worker = self.locks.this_process().name;
         told(&job);
+        if job.phase == PrunePhase::Marked {
+            self.look_again(&job, lease).await?;
+            job = self.next_phase(job, lease).await?;
+            told(&job);
+        }
         let mut tries = 0;
         while job.status == PruneStatus::Running {
             let done = match job.phase {
                 PrunePhase::Artifacts => self.some_artifacts(&job, lease).await,
                 PrunePhase::Versions => self.some_versions(&job, lease).await,
                 PrunePhase::Lineage => self.some_lineage(&job, lease).await,
-                PrunePhase::Events => self.some_events(&job, lease).await,
                 PrunePhase::Run => self.the_run(&job).await,
-                PrunePhase::Done => Ok(None),
+                PrunePhase::Marked | PrunePhase::Done => Ok(None),
             };
             match done {
                 Ok(Some(next)) => job = next,
@@ -129,13 +133,11 @@ impl Prunes {
         if execution.is_empty() {
             return Err(Error::invalid("an execution without a name cannot be pruned").with_next("name the execution"));
         }
-        let mut reasons = self.in_the_way(execution).await?;
-        lineage_of(self.store(), execution, &mut reasons).await?;
-        refuse(execution, &reasons)?;
+        refuse(execution, &self.against(execution).await?)?;
         let job = Prune {
             execution: execution.to_owned(),
             status: PruneStatus::Running,
-            phase: PrunePhase::Artifacts,
+            phase: PrunePhase::Marked,
             worker: self.locks.this_process().name,
             began: self.store().now(),
             ended: None,
@@ -148,8 +150,46 @@ impl Prunes {
         if let Some(run) = self.run_expected(execution).await? {
             expect = expect.expect(run);
         }
-        self.write(&job, lease, expect).await.map_err(pins::explain)?;
-        Ok(job)
+        match self.write(&job, lease, expect).await {
+            Ok(()) => Ok(job),
+            Err(error) => Err(pins::explained(self.store(), self.as_it_is(execution, error).await).await),
+        }
+    }
+
+    /// What the mark was refused for, where that was the run: it began, ended or went meanwhile.
+    async fn as_it_is(&self, execution: &str, error: Error) -> Error {
+        let changed = error.as_conflict().is_some_and(|conflict| match &conflict.expected {
+            Expected::Stated(Expectation::Absent(id) | Expectation::Revision(id, _)) => {
+                id.collection.as_str() == Run::COLLECTION.name()
+            }
+            _ => false,
+        });
+        if !changed {
+            return error;
+        }
+        match self.against(execution).await.map(|reasons| refuse(execution, &reasons)) {
+            Ok(Err(refused)) => refused,
+            _ => error.saying(format!("run {execution} was changed by others meanwhile")).with_next("try again"),
+        }
+    }
+
+    /// Everything that stands against it.
+    async fn against(&self, execution: &str) -> Result<Reasons> {
+        let mut reasons = self.in_the_way(execution).await?;
+        lineage_of(self.store(), execution, &mut reasons).await?;
+        Ok(reasons)
+    }
+
+    /// Looks once more, under the mark: a row of another execution that was written between the first look and the mark
+    /// is there by now, and a later one is refused by the mark. The same holds for a run in another store, all but the
+    /// moment in which a run that was not written off begins. If something came in, the mark is taken off again.
+    async fn look_again(&self, job: &Prune, lease: &Lease) -> Result<()> {
+        let reasons = self.against(&job.execution).await?;
+        let Err(refused) = refuse(&job.execution, &reasons) else { return Ok(()) };
+        let mark = Records::<Prune>::id(job.key()?.as_str())?;
+        let commit = Commit::new().trusted().by(&job.worker).write(Write::Delete(mark));
+        self.store().commit(lease.fence(commit)).await?;
+        Err(refused)
     }
 
     /// That the run is still as it was found, where one commit can expect that.

@@ -6,7 +6,7 @@ use millpond_core::{Commit, Document, Expectation, RecordId, Result, Write};
 
 use super::Prunes;
 use super::model::Prune;
-use super::refer::edges;
+use crate::lineage::edges;
 use crate::locks::Lease;
 use crate::{LineageEdge, LineageRow};
 

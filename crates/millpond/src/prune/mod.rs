@@ -4,8 +4,10 @@
 //!   plan: counts, and what stands against it
 //!   run:  mark ── expects: no pin, the run as it was found ──► nothing is written into the execution any more
 //!           │
+//!           ▼  looked at once more: what came in before the mark takes it off again, and is named
+//!           │
 //!           ▼  under the lease prunes/EXECUTION, every commit fenced by it; what a commit deletes it also counts
-//!         artifacts ─► versions ─► lineage ─► events ─► run ─► done      the mark stays
+//!         artifacts ─► versions ─► lineage ─► run ─► done      the mark stays, and so do storage events
 //!                       └─ after each page: bytes that nobody names any more
 //! ```
 //!
@@ -24,7 +26,7 @@ mod streams;
 
 use millpond_core::{Commit, Document, Error, Expectation, Page, PageCursor, Query, Records, Result, Store, Versioned, Write};
 
-pub(crate) use mark::{explain, open};
+pub(crate) use mark::{explain, open, written_off};
 pub(crate) use model::COLLECTIONS;
 pub use model::{Prune, PruneCounts, PrunePhase, PruneStatus, PrunedObject};
 pub use plan::PrunePlan;

@@ -1,6 +1,6 @@
 //! What is kept of an execution that was written off: one record, which is the job and the mark at once.
 
-use millpond_core::{Collection, Document, FieldKind, Key, Result, Timestamp};
+use millpond_core::{Collection, Document, Error, FieldKind, Key, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::extra::{Extended, Extra};
@@ -29,6 +29,16 @@ impl PruneStatus {
     }
 }
 
+impl std::str::FromStr for PruneStatus {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Running, Self::Done]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| Error::invalid(format!("{text:?} is not how a prune stands")).with_next("use running or done"))
+    }
+}
+
 impl std::fmt::Display for PruneStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -39,15 +49,16 @@ impl std::fmt::Display for PruneStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PrunePhase {
-    /// Artifacts: from here on nobody reads them.
+    /// It is marked, and looked at once more: nothing is deleted before that.
+    Marked,
+    /// Artifacts: from here on nobody reads them. Each deletion is a storage event in the same commit.
     Artifacts,
     /// Their versions, and behind each page of those the bytes that nobody else names.
     Versions,
     /// Rows of lineage, each with its edges.
     Lineage,
-    /// Events of the execution's storage stream.
-    Events,
     /// The run and its log.
+    #[serde(alias = "events")]
     Run,
     /// Nothing is left.
     Done,
@@ -57,10 +68,10 @@ impl PrunePhase {
     /// The name used in documents.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Marked => "marked",
             Self::Artifacts => "artifacts",
             Self::Versions => "versions",
             Self::Lineage => "lineage",
-            Self::Events => "events",
             Self::Run => "run",
             Self::Done => "done",
         }
@@ -69,10 +80,10 @@ impl PrunePhase {
     /// What comes after it.
     pub(super) fn next(self) -> Self {
         match self {
+            Self::Marked => Self::Artifacts,
             Self::Artifacts => Self::Versions,
             Self::Versions => Self::Lineage,
-            Self::Lineage => Self::Events,
-            Self::Events => Self::Run,
+            Self::Lineage => Self::Run,
             Self::Run | Self::Done => Self::Done,
         }
     }
@@ -98,7 +109,7 @@ pub struct PruneCounts {
     pub lineage_rows: u64,
     /// Edges from and to those rows.
     pub lineage_edges: u64,
-    /// Events of the execution's storage stream.
+    /// Storage events that say so: one for each artifact. They are appended; none is forgotten.
     pub events: u64,
     /// Events of the run's log.
     pub log_events: u64,

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use millpond_core::{Commit, Document, Error, Expectation, Page, Query, Result, Write};
+use millpond_core::{Commit, Document, Error, Expectation, Page, Query, Record, Result, Write};
 
 use super::model::{Prune, PrunedObject};
 use super::names::namers;
 use super::{Prunes, VERSIONS, streams};
-use crate::artifacts::stream_of_execution;
+use crate::artifacts::{ARTIFACT_DELETED, event, stream_of_execution};
 use crate::homes::Domain;
 use crate::locks::Lease;
-use crate::{Artifact, ArtifactVersion, BlockSums, Runs};
+use crate::text::key_segment;
+use crate::{Artifact, ArtifactVersion, BlockSums, Provenance, Runs};
 
 impl Prunes {
     /// Records of the execution, to be deleted whatever a newer version may have put into them.
@@ -31,13 +32,18 @@ impl Prunes {
             return Ok(None);
         }
         let mut commit = Commit::new();
+        let mut events = Vec::with_capacity(page.items.len());
+        let by = format!("prunes/{}", key_segment(&job.execution));
         for record in &page.items {
             let id = millpond_core::RecordId::new(Artifact::COLLECTION.name(), record.key.as_str())?;
             // One that was written over belongs to whoever did that.
             commit = commit.expect(Expectation::Revision(id.clone(), record.revision)).write(Write::Delete(id));
+            events.push(event(ARTIFACT_DELETED, &known_of(record, &job.execution), &by)?);
         }
         let mut next = job.clone();
         next.deleted.artifacts += page.items.len() as u64;
+        next.deleted.events += events.len() as u64;
+        commit = commit.append_all(&stream_of_execution(Some(&job.execution)), events)?;
         self.write(&next, lease, commit).await?;
         Ok(Some(next))
     }
@@ -99,15 +105,6 @@ impl Prunes {
         Ok(next)
     }
 
-    pub(super) async fn some_events(&self, job: &Prune, lease: &Lease) -> Result<Option<Prune>> {
-        let stream = stream_of_execution(Some(&job.execution));
-        let Some((events, before)) = streams::next(self.store(), &stream).await? else { return Ok(None) };
-        let mut next = job.clone();
-        next.deleted.events += events;
-        self.write(&next, lease, Commit::new().trim(&stream, before)?).await?;
-        Ok(Some(next))
-    }
-
     /// Deletes the run and its log, which may be in another store. How many events that were is known since it was
     /// marked: the log is sealed.
     pub(super) async fn the_run(&self, job: &Prune) -> Result<Option<Prune>> {
@@ -120,5 +117,38 @@ impl Prunes {
         }
         self.pond.runs().delete(&job.execution).await?;
         Ok(None)
+    }
+}
+
+/// What the event of an artifact's deletion says. A record that does not read back as an artifact goes all the same: of
+/// it the event says what its fields tell.
+fn known_of(record: &Record, execution: &str) -> Artifact {
+    if let Ok(artifact) = record.value.decode::<Artifact>() {
+        return artifact;
+    }
+    let value = record.value.value().unwrap_or_default();
+    let text = |field: &str| value.get(field).and_then(serde_json::Value::as_str).map(str::to_owned);
+    Artifact {
+        key: record.key.as_str().to_owned(),
+        version: text("version").unwrap_or_default(),
+        location: text("location").unwrap_or_default(),
+        length: value.get("length").and_then(serde_json::Value::as_u64).unwrap_or_default(),
+        sha256: text("sha256").unwrap_or_default(),
+        created: record.time,
+        content_type: text("content_type").unwrap_or_default(),
+        provenance: Provenance {
+            execution: Some(execution.to_owned()),
+            route: text("route"),
+            stage: text("stage"),
+            ..Provenance::default()
+        },
+        extension: text("extension"),
+        config_hash: None,
+        lineage: None,
+        correlation: text("correlation"),
+        document: None,
+        original_key: None,
+        custom: BTreeMap::new(),
+        extra: crate::extra::Extra::new(),
     }
 }

@@ -7,7 +7,6 @@ use super::model::{PruneCounts, PruneStatus};
 use super::names::namers;
 use super::refer::{PruneObstacle, PruneReason, Reasons, lineage_of};
 use super::{Prunes, VERSIONS};
-use crate::artifacts::stream_of_execution;
 use crate::{Artifact, ArtifactKey, ArtifactVersion};
 
 /// What pruning an execution would do.
@@ -68,7 +67,7 @@ impl Prunes {
         let mut reasons = self.in_the_way(execution).await?;
         let lineage = lineage_of(store, execution, &mut reasons).await?;
         (counts.lineage_rows, counts.lineage_edges) = (lineage.rows, lineage.edges);
-        counts.events = super::streams::kept(store, &stream_of_execution(Some(execution))).await?;
+        counts.events = counts.artifacts;
         if let Some(log) = self.log_events(execution).await? {
             (counts.runs, counts.log_events) = (1, log);
         }

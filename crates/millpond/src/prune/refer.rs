@@ -1,10 +1,11 @@
 //! What stands against pruning an execution: pins, a run that goes on, rows of other executions that came from its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use millpond_core::{Answer, Document, PageCursor, Query, Read, Records, Result, Store};
+use millpond_core::{Document, PageCursor, Query, Records, Result, Store};
 use serde::Serialize;
 
+use crate::lineage::{Reference, edges, executions_of};
 use crate::{ExecutionPins, LineageEdge, LineageRow};
 
 /// Rows of lineage that are looked at together.
@@ -100,10 +101,6 @@ pub(super) async fn lineage_of(store: &Store, execution: &str, reasons: &mut Rea
     }
 }
 
-pub(super) fn edges(end: &str, ids: &[String]) -> Result<Query> {
-    Ok(Query::new(LineageEdge::COLLECTION.name())?.one_of(end, ids.iter().map(String::as_str)))
-}
-
 /// The edges from rows that are not the execution's own: those of its own were counted at their other end.
 async fn children(store: &Store, execution: &str, parents: &[String], reasons: &mut Reasons) -> Result<u64> {
     let mut others = 0;
@@ -117,8 +114,8 @@ async fn children(store: &Store, execution: &str, parents: &[String], reasons: &
             match executions.get(child.as_str()) {
                 Some(of) if of == execution => continue,
                 Some(of) => {
-                    let why = format!("row {child} of execution {of} came from row {parent} of this one");
-                    reasons.add(PruneObstacle::Referenced, child, why);
+                    let reference = Reference { row: child.clone(), execution: of.clone(), parent: parent.clone() };
+                    reasons.add(PruneObstacle::Referenced, child, reference.why());
                 }
                 // The row is gone: nothing refers to anything.
                 None => {}
@@ -130,20 +127,4 @@ async fn children(store: &Store, execution: &str, parents: &[String], reasons: &
             return Ok(others);
         }
     }
-}
-
-/// Which execution each row belongs to; rows that are not there are left out.
-async fn executions_of(store: &Store, rows: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
-    let reads = rows.iter().map(|row| Ok(Read::Get(Records::<LineageRow>::id(row)?))).collect::<Result<Vec<_>>>()?;
-    if reads.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let mut executions = BTreeMap::new();
-    for answer in store.read(reads).await? {
-        if let Answer::Record(Some(record)) = answer {
-            let row = record.value.decode::<LineageRow>()?;
-            executions.insert(row.id, row.execution);
-        }
-    }
-    Ok(executions)
 }

@@ -111,18 +111,37 @@ impl Replays {
         self.homes.of_commits([&into], [Domain::Artifacts]).map(drop)
     }
 
+    /// Looks whether a request that may be carried out can be: whether the stream takes messages, and the execution is
+    /// not being pruned.
+    ///
+    /// # Errors
+    /// `Conflict`, saying which.
+    async fn check_there(&self, request: &ReplayRequest) -> Result<()> {
+        let (stream, execution) = (&request.to_stream, &request.execution);
+        if self.store().stream(stream).await?.is_some_and(|info| info.sealed) {
+            return Err(Error::conflict(format!("stream {stream:?} is sealed: it takes no messages any more"))
+                .with("stream", stream)
+                .with_next("name another stream"));
+        }
+        if Records::<crate::Prune>::new(self.store().clone()).get(&crate::text::key_segment(execution)).await?.is_some() {
+            return Err(crate::prune::written_off(Error::conflict("it was written off"), execution));
+        }
+        Ok(())
+    }
+
     /// Notes a replay, and pins its execution: nothing of it is deleted from here on until the replay is over. Nothing is
     /// looked at or published before [`Replays::resume`]. One commit point: the record and the pin.
     ///
     /// # Errors
     /// `Invalid` when the request breaks a rule; `Unsupported` when the target is in another store than the artifacts;
-    /// `Conflict` when the execution was written off.
+    /// `Conflict` when the execution was written off, or the stream is sealed.
     pub async fn begin(&self, request: &ReplayRequest) -> Result<Replay> {
         self.noted(request).await.map_err(|e| e.during("replays.begin"))
     }
 
     async fn noted(&self, request: &ReplayRequest) -> Result<Replay> {
         self.check(request)?;
+        self.check_there(request).await?;
         let replay = self.draft(request);
         let reason = format!("it is published anew into {}", replay.to_stream);
         let reason = reason[..reason.floor_char_boundary(millpond_core::limits::INDEXED_TEXT_BYTES)].to_owned();
@@ -138,7 +157,7 @@ impl Replays {
             match self.store().commit(commit).await {
                 Ok(_) => return Ok(replay),
                 Err(error) if pins::changed(&error) => {}
-                Err(error) => return Err(pins::explain(error)),
+                Err(error) => return Err(pins::explained(self.store(), error).await),
             }
         }
         Err(pins::too_busy(&replay.execution))
@@ -167,6 +186,7 @@ impl Replays {
             per_commit: request.per_commit,
             objects: 0,
             bytes: 0,
+            left_out: 0,
             planned_to: None,
             pages: 0,
             digest: String::new(),

@@ -199,6 +199,10 @@ pub struct Replay {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Artifacts whose keys begin the same, and that are not published: they are of other stages, or their records say that
+    /// they belong elsewhere.
+    #[serde(default, skip_serializing_if = "is_none_left_out")]
+    pub left_out: u64,
     /// The last key that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_to: Option<String>,
@@ -221,6 +225,11 @@ pub struct Replay {
     /// Fields we do not know.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_none_left_out(left_out: &u64) -> bool {
+    *left_out == 0
 }
 
 impl Extended for Replay {

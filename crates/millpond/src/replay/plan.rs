@@ -34,6 +34,9 @@ pub struct ReplayPlan {
     pub objects: u64,
     /// The bytes that they name.
     pub bytes: u64,
+    /// Artifacts whose keys begin the same, and that would not be published: they are of other stages, or their records say
+    /// that they belong elsewhere.
+    pub left_out: u64,
     /// A digest of the plan, as the replay's record will carry it if nothing changes until then.
     pub digest: String,
     /// The first messages, in their order: as many as were asked for.
@@ -56,14 +59,15 @@ impl Replays {
     /// messages. Nothing is written, nothing is pinned, and nothing is waited for.
     ///
     /// # Errors
-    /// `Invalid` when the request breaks a rule; `Unsupported` when the target is in another store; what the store or
-    /// the place of the bytes fails with. That an object is missing or damaged is an answer.
+    /// `Invalid` when the request breaks a rule; `Unsupported` when the target is in another store; `Conflict` when it is
+    /// sealed, or the execution was written off; what the store or the place of the bytes fails with. That an object is missing or damaged is an answer.
     pub async fn plan(&self, request: &ReplayRequest, shown: usize) -> Result<ReplayPlan> {
         self.planned(request, shown).await.map_err(|e| e.during("replays.plan"))
     }
 
     async fn planned(&self, request: &ReplayRequest, shown: usize) -> Result<ReplayPlan> {
         self.check(request)?;
+        self.check_there(request).await?;
         let selection = Selection::from(request);
         let mut plan = ReplayPlan {
             execution: request.execution.clone(),
@@ -75,6 +79,7 @@ impl Replays {
             read_data: request.read_data,
             objects: 0,
             bytes: 0,
+            left_out: selection.left_out(self.store()).await?,
             digest: String::new(),
             messages: Vec::new(),
             problems: Vec::new(),

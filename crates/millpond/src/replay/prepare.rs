@@ -47,8 +47,9 @@ impl Replays {
             self.write(replay, lease, kept).await?;
             told(replay);
         }
+        replay.left_out = selection.left_out(self.store()).await?;
         match (replay.problems_in_all, replay.objects) {
-            (0, 0) => replay.refuse(format!("there is nothing to replay below {}", replay.prefix)),
+            (0, 0) => replay.refuse(format!("there is nothing to replay below {}{}", replay.prefix, replay.elsewhere())),
             (0, _) => replay.status = ReplayStatus::Publishing,
             (problems, intact) => {
                 let all = problems + intact;
@@ -64,6 +65,14 @@ impl Replay {
         self.problems_in_all += problems.len() as u64;
         let room = PROBLEMS_NAMED.saturating_sub(self.problems.len());
         self.problems.extend(problems.into_iter().take(room));
+    }
+
+    /// What is there instead, in words.
+    fn elsewhere(&self) -> String {
+        match self.left_out {
+            0 => String::new(),
+            many => format!(": {many} artifacts there are of other stages, or belong elsewhere"),
+        }
     }
 
     fn refuse(&mut self, reason: String) {

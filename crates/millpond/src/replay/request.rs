@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond_core::{Error, Result, StreamName, limits};
+use millpond_core::{Error, Key, Result, StreamName, limits};
 
 use crate::ArtifactKey;
 
@@ -19,8 +19,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 ///
 /// ```
 /// use millpond::ReplayRequest;
-/// let request = ReplayRequest::of("e1", "crawl", "fetch", "crawl/parse").path("de/").batch("again-1");
-/// assert_eq!(request.prefix(), "executions/e1/crawl/fetch/de/");
+/// let request = ReplayRequest::of("e1", "crawl", "fetch", "crawl/parse").path("de-").batch("again-1");
+/// assert_eq!(request.prefix(), "executions/e1/crawl/fetch/de-");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayRequest {
@@ -30,7 +30,7 @@ pub struct ReplayRequest {
     pub route: String,
     /// The stage.
     pub stage: String,
-    /// What the keys begin with below the stage, by bytes.
+    /// What the keys begin with below the stage, by bytes. Without `/`: what stands before that is part of the stage.
     pub path: Option<String>,
     /// The stream that the messages go to.
     pub to_stream: String,
@@ -141,10 +141,33 @@ impl ReplayRequest {
         if self.wait > LONGEST_WAIT {
             return Err(Error::invalid(format!("a replay does not wait for {:?}; 30 days are the most", self.wait)));
         }
+        self.check_path()?;
         self.check_expected()
     }
 
+    /// A key of the convention has nothing but the message below its stage: of `STAGE/de/m1` the stage is `STAGE/de`.
+    fn check_path(&self) -> Result<()> {
+        let path = self.path.as_deref().unwrap_or_default();
+        if let Some((folder, rest)) = path.rsplit_once('/') {
+            let stage = format!("{}/{}", self.stage, folder.trim_matches('/'));
+            let rest = if rest.is_empty() { String::new() } else { format!(", with {rest:?} as the path") };
+            return Err(Error::invalid(format!(
+                "path {path:?} goes through a folder: what lies there is of another stage than {:?}",
+                self.stage
+            ))
+            .with_next(format!("replay the stage {:?}{rest}", stage.trim_end_matches('/'))));
+        }
+        let prefix = self.prefix();
+        Key::new(prefix.as_str()).map(drop).map_err(|e| {
+            Error::invalid(format!("no key begins with {prefix:?}: {}", e.message())).with_next("say less, or other characters")
+        })
+    }
+
     fn check_expected(&self) -> Result<()> {
+        if self.expect.is_empty() && !self.wait.is_zero() {
+            return Err(Error::invalid(format!("it would wait for {:?}, and nothing is expected", self.wait))
+                .with_next("name the keys that have to be there, or leave the wait out"));
+        }
         let bytes: usize = self.expect.iter().map(String::len).sum();
         if self.expect.len() > EXPECTED_KEYS || bytes > EXPECTED_BYTES {
             return Err(Error::invalid(format!(
@@ -155,7 +178,10 @@ impl ReplayRequest {
         }
         let prefix = self.prefix();
         match self.expect.iter().find(|key| !key.starts_with(&prefix)) {
-            None => Ok(()),
+            None => self.expect.iter().try_for_each(|key| Key::new(key.as_str()).map(drop)).map_err(|e: Error| {
+                Error::invalid(format!("a key that is expected can be none: {}", e.message()))
+                    .with_next("expect keys as artifacts list prints them")
+            }),
             Some(key) => Err(Error::invalid(format!("{key:?} is expected, and does not begin with {prefix:?}"))
                 .with_next("expect keys of the stage that is replayed")),
         }

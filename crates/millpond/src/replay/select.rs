@@ -57,17 +57,27 @@ impl Selection {
             && provenance.stage.as_ref() == Some(&self.stage)
     }
 
+    fn below(&self) -> Result<Query> {
+        Ok(Query::new(Artifact::COLLECTION.name())?.prefix(KEY_FIELD, self.prefix.as_str()))
+    }
+
+    fn query(&self) -> Result<Query> {
+        let query = self.below()?.eq("execution", self.execution.as_str());
+        Ok(query.eq("route", self.route.as_str()).eq("stage", self.stage.as_str()))
+    }
+
+    /// How many artifacts have keys that begin the same and are not of the selection.
+    pub(super) async fn left_out(&self, store: &Store) -> Result<u64> {
+        let (below, taken) = (store.count(self.below()?).await?, store.count(self.query()?).await?);
+        Ok(below.saturating_sub(taken))
+    }
+
     /// The next artifacts after a key, at most `limit`, each looked at.
     ///
     /// # Errors
     /// What the store or the place of the bytes fails with; that an object is missing or damaged is an answer.
     pub(super) async fn look(&self, artifacts: &Artifacts, after: Option<&str>, limit: usize, read_data: bool) -> Result<Looked> {
-        let query = Query::new(Artifact::COLLECTION.name())?
-            .prefix(KEY_FIELD, self.prefix.as_str())
-            .eq("execution", self.execution.as_str())
-            .eq("route", self.route.as_str())
-            .eq("stage", self.stage.as_str())
-            .limit(limit);
+        let query = self.query()?.limit(limit);
         let after = after.map(|after| Ok::<_, millpond_core::Error>(query.cursor_after(None, &Key::new(after)?))).transpose()?;
         let page = Records::<Artifact>::new(artifacts.store().clone()).page(query.after(after)).await?;
         let mut looked = Looked { last: page.items.last().map(|item| item.value.key.clone()), ..Looked::default() };
@@ -120,6 +130,10 @@ async fn problem_of(artifacts: &Artifacts, artifact: &Artifact, read_data: bool)
     let Err(error) = artifacts.verify(artifact, read_data).await else { return Ok(None) };
     if error.kind() != ErrorKind::Corrupt {
         return Err(error);
+    }
+    if artifacts.purged_since(artifact).await? {
+        let why = "it was deleted or written anew, and this version purged, while it was looked at: look again".to_owned();
+        return Ok(Some(ReplayProblem { key: artifact.key.clone(), kind: ProblemKind::Absent, why }));
     }
     let objects = artifacts.objects().await?;
     let is_there = objects.length(&artifact.location.parse()?).await?.is_some();

@@ -10,6 +10,7 @@
 //! finished run immutable: the store itself refuses any further append, also from a raw commit.
 
 mod filter;
+mod kept;
 mod model;
 mod refusal;
 mod start;
@@ -36,11 +37,13 @@ const TRIES: u32 = 16;
 #[derive(Debug, Clone)]
 pub struct Runs {
     store: Store,
+    /// The store of pins and of marks of executions that were written off; `None` for runs alone.
+    beside: Option<Store>,
 }
 
 impl Runs {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, beside: None }
     }
 
     fn records(&self) -> Records<Run> {
@@ -252,10 +255,11 @@ impl Runs {
 
     /// Deletes a finished run; true if it was there. Its id is never used again; its metrics stay counted.
     ///
-    /// One commit point: the record, the log and the record of the idempotency key.
+    /// One commit point: the record, the log and the record of the idempotency key. It expects that there is no pin, where
+    /// pins are in the store of the runs; otherwise they are looked at right before.
     ///
     /// # Errors
-    /// `Conflict` while the run goes on.
+    /// `Conflict` while the run goes on, or when it is pinned: the error names by whom and why.
     pub async fn delete(&self, run: &str) -> Result<bool> {
         for _ in 0..TRIES {
             let Some(part) = self.delete_part(run).await.map_err(|e| e.during("runs.delete"))? else { return Ok(false) };
@@ -271,13 +275,14 @@ impl Runs {
     /// The part of a commit that [`Runs::delete`] makes; `None` when there is no such run.
     ///
     /// # Errors
-    /// `Conflict` while the run goes on.
+    /// `Conflict` while the run goes on, or when it is pinned.
     pub async fn delete_part(&self, run: &str) -> Result<Option<Commit>> {
         let Some(found) = self.get(run).await? else { return Ok(None) };
         if !found.status.is_final() {
             return Err(millpond_core::Error::conflict(format!("run {run} is still running"))
                 .with_next("finish it first, as interrupted if its process is gone"));
         }
+        let unpinned = self.unpinned(run).await?;
         let stream = model::stream_of(run);
         let head = self.store.stream(&stream).await?.map_or(0, |s| s.head);
         let id = Records::<Run>::id(run)?;
@@ -286,6 +291,7 @@ impl Runs {
             .expect(Expectation::Revision(id.clone(), found.revision))
             .write(Write::Delete(id))
             .trim(&stream, head + 1)?;
+        part.expect.extend(unpinned);
         if let Some(key) = &found.idempotency_key {
             part = part.delete(RunKey::COLLECTION.name(), &sha256_hex(key.as_bytes()))?;
         }

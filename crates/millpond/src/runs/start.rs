@@ -18,7 +18,7 @@ impl Runs {
     ///
     /// # Errors
     /// `Invalid` when the key was used for another request; `Conflict` when the id is taken; `NotFound` when the
-    /// parent or the named configuration does not exist.
+    /// parent or the named configuration does not exist. `Conflict`, too, when an execution of this id was written off.
     pub async fn start(&self, new: NewRun) -> Result<Versioned<Run>> {
         self.start_or_find(new).await.map_err(|e| e.during("runs.start"))
     }
@@ -41,7 +41,7 @@ impl Runs {
                     let message = format!("run id {:?} is or was in use, and an id is never used twice", run.id);
                     return Err(Error::conflict(message).with_next("leave the id out, or make another"));
                 }
-                None => return Err(explain(error)),
+                None => return Err(crate::prune::explain(explain(error))),
             }
         }
         Err(Error::conflict(format!("the same run was started and deleted by others {TRIES} times")))
@@ -66,6 +66,7 @@ impl Runs {
         if let Some(parent) = &new.parent {
             part = part.expect(Expectation::Exists(Records::<Run>::id(parent)?));
         }
+        part.expect.extend(self.not_written_off(&run.id).await?);
         part = self.config_part(part, new, now).await?;
         // The record comes last of the writes: started() relies on it.
         part = part.write(Records::put(&run)?);

@@ -299,7 +299,7 @@ impl Unit {
                         turn = Some((scope.clone(), self.pond.checkpoints().turn(&scope).await));
                     }
                 }
-                _ => return Err(crate::pins::explain(crate::runs::explain(error))),
+                _ => return Err(crate::pins::explained(&store, crate::runs::explain(error)).await),
             }
         }
         Err(Error::conflict(format!("others saved checkpoints of the same scope first, {TRIES} times"))
@@ -362,6 +362,7 @@ impl Unit {
             };
             all.commit = all.commit.and(ready);
         }
+        all.commit = crate::lineage::guarded(self.pond.store_of(Domain::Lineage), all.commit).await?;
         Ok(all)
     }
 

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millpond_core::{Answer, Document, Error, Expectation, Outcome, Query, Read, Records, Result, Write};
+use millpond_core::{Answer, Document, Error, Expectation, Outcome, Query, Read, Records, Result, Store, Write};
 use millpond_objects::{Listed, Location};
 use serde::Serialize;
 
@@ -307,6 +307,10 @@ impl Units {
                     if found == Some(expected) {
                         continue;
                     }
+                    // Purged since the page was read, and its bytes collected: that is no loss.
+                    if !still_names(&self.undoing().store, owner, record.key.as_str(), location).await? {
+                        continue;
+                    }
                     done.missing_in_all += 1;
                     if done.missing.len() < limit {
                         let record = format!("{owner}/{}", record.key);
@@ -321,4 +325,10 @@ impl Units {
         }
         Ok(done)
     }
+}
+
+/// Whether a record names a location now.
+async fn still_names(store: &Store, owner: &str, key: &str, location: &str) -> Result<bool> {
+    let Some(record) = store.get(owner, key).await? else { return Ok(false) };
+    Ok(record.value.value()?.get("location").and_then(serde_json::Value::as_str) == Some(location))
 }

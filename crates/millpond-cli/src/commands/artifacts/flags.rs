@@ -64,11 +64,13 @@ pub enum ArtifactsCommand {
         #[arg(long, value_name = "DIR")]
         output_dir: PathBuf,
     },
-    /// Follow what is written and deleted; each line carries the cursor to resume after it
+    /// Follow what is written and deleted; each line carries the cursor to resume after it. Exit code 5 when an event was
+    /// damaged
     Watch(WatchArgs),
-    /// Forget old versions; of executions that are pinned or run they stay
+    /// Forget old versions; those that are pinned, running or referenced stay, and it is told by whom
     PurgeVersions(super::purge::PurgeArgs),
-    /// Look whether the bytes of all artifacts are there, and compare a sample of them; exit code 5 when some are damaged
+    /// Look whether the bytes of all artifacts, and of large checkpoints and dead letters, are there, and compare a sample of
+    /// them; exit code 5 when some are damaged
     Verify(VerifyArgs),
     /// Show where the bytes are, as the namespace remembers it
     Place {
@@ -173,6 +175,9 @@ pub struct GetArgs {
     /// Only these bytes, the first being 0; either end may be left out
     #[arg(long, value_name = "FROM..TO", value_parser = range)]
     pub(super) range: Option<Range<u64>>,
+    /// This version, as the history names it, also one that was written over or deleted since
+    #[arg(long, value_name = "VERSION")]
+    pub(super) version: Option<String>,
 }
 
 impl GetArgs {

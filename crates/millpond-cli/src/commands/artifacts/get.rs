@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use millpond::{Artifacts, Error, Result};
+use millpond::{ArtifactReader, Artifacts, Error, Result};
 
 use super::flags::GetArgs;
 use crate::context::Context;
@@ -20,14 +20,24 @@ pub(super) async fn get(ctx: &Context, artifacts: &Artifacts, args: &GetArgs) ->
 }
 
 async fn to_file(ctx: &Context, artifacts: &Artifacts, args: &GetArgs, file: &Path) -> Result<()> {
-    let saved = artifacts.save(&args.key, args.range.clone(), file).await?;
+    let saved = match &args.version {
+        Some(version) => artifacts.save_version(&args.key, version, args.range.clone(), file).await?,
+        None => artifacts.save(&args.key, args.range.clone(), file).await?,
+    };
     let text = format!("{}: {} written", file.display(), counted(saved.written, "byte"));
     ctx.out.say(text, &value(&saved)?)
 }
 
+async fn opened(artifacts: &Artifacts, args: &GetArgs) -> Result<ArtifactReader> {
+    match &args.version {
+        Some(version) => artifacts.version_reader(&args.key, version, args.range.clone()).await,
+        None => artifacts.reader(&args.key, args.range.clone()).await,
+    }
+}
+
 /// Piece by piece: memory stays flat, and a reader that goes away ends it.
 async fn to_stdout(artifacts: &Artifacts, args: &GetArgs) -> Result<()> {
-    let mut reader = artifacts.reader(&args.key, args.range.clone()).await?;
+    let mut reader = opened(artifacts, args).await?;
     let mut first = std::io::stdout().is_terminal();
     while let Some(piece) = reader.next().await? {
         if std::mem::take(&mut first) && !is_readable(&piece) {
@@ -43,7 +53,7 @@ async fn to_stdout(artifacts: &Artifacts, args: &GetArgs) -> Result<()> {
 
 /// What is known of it, with its bytes as text, or as base64 where they are none.
 async fn as_json(ctx: &Context, artifacts: &Artifacts, args: &GetArgs) -> Result<()> {
-    let mut reader = artifacts.reader(&args.key, args.range.clone()).await?;
+    let mut reader = opened(artifacts, args).await?;
     let mut bytes = Vec::new();
     while let Some(piece) = reader.next().await? {
         bytes.extend_from_slice(&piece);

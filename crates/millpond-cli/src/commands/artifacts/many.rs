@@ -5,10 +5,11 @@ use std::path::Path;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use millpond::{Artifacts, DamagedArtifact, Result, VerifyArtifacts};
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Column, counted, value, values};
+use crate::output::{Column, Format, counted, value, values};
 use crate::report;
 
 const DAMAGED: [Column; 8] = [
@@ -54,33 +55,91 @@ impl Drop for Bar {
     }
 }
 
-/// Every damaged object is printed; more than an answer names are printed as they are found.
+/// Prints what is damaged as it is found, so that memory stays flat however much that is: a table for each thousand, or a
+/// line each. One JSON document names the first thousand.
+struct Damage<'c> {
+    ctx: &'c Context,
+    found: Vec<Value>,
+    printed: Result<()>,
+}
+
+/// Rows of one table.
+const TOGETHER: usize = 1_000;
+
+impl Damage<'_> {
+    fn add(&mut self, damaged: &DamagedArtifact) {
+        if self.ctx.out.format() == Format::Json {
+            return;
+        }
+        let line = value(damaged).and_then(|damaged| {
+            if self.ctx.out.is_table() {
+                self.found.push(damaged);
+                return Ok(());
+            }
+            self.ctx.out.line(&DAMAGED, &damaged)
+        });
+        self.print(line);
+        if self.found.len() >= TOGETHER {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let found = std::mem::take(&mut self.found);
+        if !found.is_empty() {
+            let printed = self.ctx.out.list(&DAMAGED, &found);
+            self.print(printed);
+        }
+    }
+
+    /// The first error is the one to tell.
+    fn print(&mut self, printed: Result<()>) {
+        if self.printed.is_ok() {
+            self.printed = printed;
+        }
+    }
+}
+
+/// Every damaged object is printed, and the numbers at the end.
 pub(super) async fn verify(ctx: &Context, artifacts: &Artifacts, request: &VerifyArtifacts) -> Result<Exit> {
     let bar = Bar::new();
-    let mut all: Vec<DamagedArtifact> = Vec::new();
+    let mut damage = Damage { ctx, found: Vec::new(), printed: Ok(()) };
     let done = artifacts.verify_all(request, |progress, damaged| {
         let read = HumanBytes(progress.read_bytes);
-        bar.at(progress.looked_at, progress.of, format_args!("{read} read, {} damaged", progress.damaged));
-        all.extend(damaged.cloned());
+        let bad = progress.damaged + progress.unreadable;
+        bar.at(progress.looked_at, progress.of, format_args!("{read} read, {bad} damaged"));
+        if let Some(damaged) = damaged {
+            damage.add(damaged);
+        }
     });
     let done = done.await?;
     drop(bar);
-    if !ctx.out.is_table() {
-        let mut item = value(&done)?;
-        item["named"] = values(&all)?.into();
-        ctx.out.item(&item)?;
-    } else if !all.is_empty() {
-        ctx.out.list(&DAMAGED, &values(&all)?)?;
+    damage.flush();
+    damage.printed?;
+    match ctx.out.format() {
+        Format::Table => {}
+        Format::Json => ctx.out.item(&value(&done)?)?,
+        // Every one has had its line.
+        Format::Jsonl => ctx.out.item(&value(&done.progress)?)?,
+    }
+    for record in &done.unreadable_records {
+        report::note(format_args!("damaged: {}: {}", record.what, record.why));
     }
     let progress = done.progress;
     report::note(format_args!(
         "{} looked at, {} of {} read and compared, {} damaged or missing",
-        counted(progress.looked_at, "artifact"),
+        counted(progress.looked_at, "object"),
         counted(progress.read_bytes, "byte"),
-        counted(progress.read, "artifact"),
+        counted(progress.read, "object"),
         progress.damaged,
     ));
-    Ok(if progress.damaged > 0 { Exit::Unhealthy } else { Exit::Ok })
+    if progress.unreadable > 0 {
+        report::note(format_args!("{} that do not read back", counted(progress.unreadable, "record")));
+    }
+    if ctx.out.format() == Format::Json && progress.damaged > done.named.len() as u64 {
+        report::note("the first thousand are named; -o jsonl prints all");
+    }
+    Ok(if progress.damaged + progress.unreadable > 0 { Exit::Unhealthy } else { Exit::Ok })
 }
 
 pub(super) async fn download(ctx: &Context, artifacts: &Artifacts, execution: &str, folder: &Path) -> Result<Exit> {

@@ -92,7 +92,7 @@ pub async fn run(ctx: &Context, command: ArtifactsCommand) -> Result<Exit> {
         ArtifactsCommand::Download { execution, output_dir } => {
             exit = many::download(ctx, &artifacts, &execution, &output_dir).await?;
         }
-        ArtifactsCommand::Watch(args) => watch(ctx, &artifacts, &args).await?,
+        ArtifactsCommand::Watch(args) => exit = watch(ctx, &artifacts, &args).await?,
         ArtifactsCommand::Verify(args) => exit = many::verify(ctx, &artifacts, &args.request()).await?,
         ArtifactsCommand::PurgeVersions(args) => purge::purge(ctx, &artifacts, &args).await?,
         ArtifactsCommand::Place { moved } => place(ctx, &artifacts, moved.as_deref()).await?,
@@ -155,7 +155,9 @@ fn folder_line(ctx: &Context, listed: &Listed) -> Result<Value> {
     Ok(line)
 }
 
-async fn watch(ctx: &Context, artifacts: &Artifacts, args: &WatchArgs) -> Result<()> {
+/// Events as they come. One that does not read back is told and passed over; the exit code remembers it.
+async fn watch(ctx: &Context, artifacts: &Artifacts, args: &WatchArgs) -> Result<Exit> {
+    let mut exit = Exit::Ok;
     let mut watch = artifacts.watch(args.request()).await?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 {
@@ -166,6 +168,7 @@ async fn watch(ctx: &Context, artifacts: &Artifacts, args: &WatchArgs) -> Result
             // One event that does not read back, and the cursor behind it. Without a cursor the next look fails the same.
             Err(error) if error.kind() == ErrorKind::Corrupt && error.context().any(|(name, _)| name == "cursor") => {
                 crate::report::error(&error);
+                exit = Exit::Unhealthy;
             }
             Err(error) => return Err(super::records::expired(error)),
         }
@@ -174,7 +177,7 @@ async fn watch(ctx: &Context, artifacts: &Artifacts, args: &WatchArgs) -> Result
     if let (true, Some(cursor)) = (ctx.out.is_table(), watch.cursor()) {
         crate::report::note(format_args!("resume with: --after {cursor}"));
     }
-    Ok(())
+    Ok(exit)
 }
 
 async fn place(ctx: &Context, artifacts: &Artifacts, moved: Option<&str>) -> Result<()> {

@@ -7,7 +7,7 @@ use millpond::{Artifacts, PurgeVersions, PurgedVersions, Result};
 
 use super::super::input;
 use crate::context::Context;
-use crate::output::{counted, value};
+use crate::output::{Column, counted, value, values};
 
 /// Flags of `artifacts purge-versions`.
 #[derive(Debug, Args)]
@@ -23,16 +23,31 @@ pub struct PurgeArgs {
     dry_run: bool,
 }
 
+const NEEDED: [Column; 4] = [
+    Column::new("kept of", "/execution"),
+    Column::new("it is", "/because"),
+    Column::new("by", "/by"),
+    Column::new("why", "/why"),
+];
+
 /// Runs it.
 pub async fn purge(ctx: &Context, artifacts: &Artifacts, args: &PurgeArgs) -> Result<()> {
     let request = PurgeVersions::new(args.older_than, args.keep_newest);
     let would = artifacts.purge_versions(&request.clone().dry_run()).await?;
     if args.dry_run || would.purged == 0 {
-        return ctx.out.say(told(&would, "would be forgotten"), &value(&would)?);
+        return say(ctx, &would, "would be forgotten");
     }
     ctx.confirm(format_args!("forgetting {}", counted(would.purged, "version")), "purge")?;
     let done = artifacts.purge_versions(&request).await?;
-    ctx.out.say(told(&done, "forgotten; their bytes go with: millpond units collect --remove"), &value(&done)?)
+    say(ctx, &done, "forgotten; their bytes go with: millpond units collect --remove")
+}
+
+/// What went or would go, and by whom the rest is needed.
+fn say(ctx: &Context, purged: &PurgedVersions, what: &str) -> Result<()> {
+    if ctx.out.is_table() && !purged.needed.is_empty() {
+        ctx.out.list(&NEEDED, &values(&purged.needed)?)?;
+    }
+    ctx.out.say(told(purged, what), &value(purged)?)
 }
 
 fn told(purged: &PurgedVersions, what: &str) -> String {
@@ -40,9 +55,8 @@ fn told(purged: &PurgedVersions, what: &str) -> String {
     if purged.kept_newest > 0 {
         kept.push(format!("{} among the newest", purged.kept_newest));
     }
-    if purged.kept_needed > 0 {
-        kept.push(format!("{} of executions that are pinned or run", purged.kept_needed));
-    }
+    let needed = [(purged.kept_pinned, "pinned"), (purged.kept_running, "running"), (purged.kept_referenced, "referenced")];
+    kept.extend(needed.into_iter().filter(|(many, _)| *many > 0).map(|(many, because)| format!("{many} {because}")));
     let kept = if kept.is_empty() { String::new() } else { format!("; kept: {}", kept.join(", ")) };
     format!("{} with {} {what}{kept}", counted(purged.purged, "version"), counted(purged.bytes, "byte"))
 }

@@ -45,7 +45,7 @@ pub enum LineageCommand {
     #[command(alias = "ls")]
     List(Box<FilterArgs>),
     /// Count rows
-    Count(Box<FilterArgs>),
+    Count(Box<CountArgs>),
     /// A row with everything it came from and everything that came from it
     Chain(WalkArgs),
     /// Everything a row came from, level by level
@@ -57,9 +57,9 @@ pub enum LineageCommand {
     /// The rows that a row came directly from, one for each edge
     Parents(NearArgs),
     /// Rows that came from no other
-    Roots(Box<FilterArgs>),
+    Roots(Box<RootsArgs>),
     /// Rows that failed, the last one first
-    Failures(Box<FilterArgs>),
+    Failures(Box<FailuresArgs>),
     /// The rows of a batch, in the order they began
     Batch {
         /// The batch
@@ -68,7 +68,7 @@ pub enum LineageCommand {
         page: PageArgs,
     },
     /// Counts for each route and adapter
-    Stats(Box<FilterArgs>),
+    Stats(Box<CountArgs>),
     /// Rows as OpenLineage run events
     Export(Box<ExportArgs>),
 }
@@ -177,9 +177,9 @@ pub enum Order {
     FirstCompleted,
 }
 
-/// Conditions on rows.
+/// Conditions on rows that every command takes.
 #[derive(Debug, Args)]
-pub struct FilterArgs {
+pub struct Conditions {
     /// Of this execution
     #[arg(long)]
     execution: Option<String>,
@@ -192,9 +192,6 @@ pub struct FilterArgs {
     /// Of this stage
     #[arg(long)]
     stage: Option<String>,
-    /// With one of these statuses: pending, initiated, processing, completed, failed, cancelled
-    #[arg(long, value_delimiter = ',')]
-    status: Vec<LineageStatus>,
     /// Of this correlation
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
@@ -207,9 +204,6 @@ pub struct FilterArgs {
     /// About this document
     #[arg(long, value_name = "ID")]
     document: Option<String>,
-    /// That came from no other row, or that did
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    root: Option<bool>,
     /// From which the artifact with this key came
     #[arg(long, value_name = "KEY")]
     artifact: Option<String>,
@@ -228,9 +222,76 @@ pub struct FilterArgs {
     /// That began before this moment
     #[arg(long, value_name = "WHEN", value_parser = input::moment)]
     until: Option<Timestamp>,
+}
+
+impl Conditions {
+    fn build(self) -> LineageFilter {
+        LineageFilter {
+            execution: self.execution,
+            route: self.route,
+            adapter: self.adapter,
+            stage: self.stage,
+            correlation: self.correlation,
+            parent: self.parent,
+            batch: self.batch,
+            document: self.document,
+            artifact: self.artifact,
+            url: self.url,
+            origin: self.origin,
+            title: self.title,
+            started_from: self.since,
+            started_before: self.until,
+            ..LineageFilter::all()
+        }
+    }
+}
+
+/// A condition on how rows stand. Failures have none: they failed.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// With one of these statuses: pending, initiated, processing, completed, failed, cancelled
+    #[arg(long, value_delimiter = ',')]
+    status: Vec<LineageStatus>,
+}
+
+/// A condition on where rows came from. Roots have none: they came from no other.
+#[derive(Debug, Args)]
+pub struct RootArgs {
+    /// That came from no other row, or that did
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    root: Option<bool>,
+}
+
+/// An order of rows.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
     /// In this order
     #[arg(long, value_enum, default_value_t = Order::Newest)]
     order: Order,
+}
+
+impl OrderArgs {
+    fn build(&self) -> LineageOrder {
+        match self.order {
+            Order::Newest => LineageOrder::LastStarted,
+            Order::Oldest => LineageOrder::FirstStarted,
+            Order::Completed => LineageOrder::LastCompleted,
+            Order::FirstCompleted => LineageOrder::FirstCompleted,
+        }
+    }
+}
+
+/// Flags of `lineage list`: all of them.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    #[command(flatten)]
+    conditions: Conditions,
+    #[command(flatten)]
+    status: StatusArgs,
+    #[command(flatten)]
+    root: RootArgs,
+    #[command(flatten)]
+    order: OrderArgs,
     #[command(flatten)]
     page: PageArgs,
 }
@@ -238,32 +299,68 @@ pub struct FilterArgs {
 impl FilterArgs {
     /// The library's filter.
     pub fn build(self) -> LineageFilter {
-        LineageFilter {
-            execution: self.execution,
-            route: self.route,
-            adapter: self.adapter,
-            stage: self.stage,
-            statuses: self.status,
-            correlation: self.correlation,
-            parent: self.parent,
-            batch: self.batch,
-            document: self.document,
-            root: self.root,
-            artifact: self.artifact,
-            url: self.url,
-            origin: self.origin,
-            title: self.title,
-            started_from: self.since,
-            started_before: self.until,
-            order: match self.order {
-                Order::Newest => LineageOrder::LastStarted,
-                Order::Oldest => LineageOrder::FirstStarted,
-                Order::Completed => LineageOrder::LastCompleted,
-                Order::FirstCompleted => LineageOrder::FirstCompleted,
-            },
-            limit: self.page.limit,
-            after: self.page.after,
-        }
+        let (order, root, statuses) = (self.order.build(), self.root.root, self.status.status);
+        let PageArgs { limit, after } = self.page;
+        LineageFilter { statuses, root, order, limit, after, ..self.conditions.build() }
+    }
+}
+
+/// Flags of `lineage count` and `lineage stats`, which have no order and no pages.
+#[derive(Debug, Args)]
+pub struct CountArgs {
+    #[command(flatten)]
+    conditions: Conditions,
+    #[command(flatten)]
+    status: StatusArgs,
+    #[command(flatten)]
+    root: RootArgs,
+}
+
+impl CountArgs {
+    /// The library's filter.
+    pub fn build(self) -> LineageFilter {
+        LineageFilter { statuses: self.status.status, root: self.root.root, ..self.conditions.build() }
+    }
+}
+
+/// Flags of `lineage roots`.
+#[derive(Debug, Args)]
+pub struct RootsArgs {
+    #[command(flatten)]
+    conditions: Conditions,
+    #[command(flatten)]
+    status: StatusArgs,
+    #[command(flatten)]
+    order: OrderArgs,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl RootsArgs {
+    /// The library's filter.
+    pub fn build(self) -> LineageFilter {
+        let (order, statuses) = (self.order.build(), self.status.status);
+        let PageArgs { limit, after } = self.page;
+        LineageFilter { statuses, order, limit, after, ..self.conditions.build() }
+    }
+}
+
+/// Flags of `lineage failures`, which come the last one first.
+#[derive(Debug, Args)]
+pub struct FailuresArgs {
+    #[command(flatten)]
+    conditions: Conditions,
+    #[command(flatten)]
+    root: RootArgs,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl FailuresArgs {
+    /// The library's filter.
+    pub fn build(self) -> LineageFilter {
+        let PageArgs { limit, after } = self.page;
+        LineageFilter { root: self.root.root, limit, after, ..self.conditions.build() }
     }
 }
 

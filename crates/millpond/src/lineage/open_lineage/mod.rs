@@ -73,6 +73,10 @@ impl LineageRows {
         let parents: Vec<String> = edges.iter().map(|edge| edge.parent.clone()).collect();
         let mut inputs = Inputs::new();
         for (edge, parent) in edges.into_iter().zip(self.rows_of(&parents).await?) {
+            let parent = parent.unwrap_or_else(|unreadable| {
+                damaged.push(unreadable);
+                None
+            });
             let Some(artifact) = parent.and_then(|parent| parent.value.artifact) else { continue };
             let of_child = inputs.entry(edge.child).or_default();
             if !of_child.contains(&artifact) {
