@@ -51,7 +51,9 @@ impl Context {
         if matches!(self.config.store_origin(), Origin::Flag(_) | Origin::Environment(_)) && self.place() != DEFAULT_STORE {
             flags.push_str(&format!(" --store {}", shell_word(&without_password(self.place()))));
         }
-        if let (Some(objects), Some(Origin::Flag(_) | Origin::Environment(_))) = (self.config.objects(), self.config.objects_origin()) {
+        if let (Some(objects), Some(Origin::Flag(_) | Origin::Environment(_))) =
+            (self.config.objects(), self.config.objects_origin())
+        {
             flags.push_str(&format!(" --objects {}", shell_word(&without_password(objects))));
         }
         if self.config.namespace().as_str() != Namespace::DEFAULT {

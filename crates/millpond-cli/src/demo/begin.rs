@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use millpond::{Commit, Document, Error, Lease, NewRun, NewWorkflow, Pond, Query, Records, Result, RunEnd, Scope, Store, Unit, Write};
+use millpond::{
+    Commit, Document, Error, Lease, NewRun, NewWorkflow, Pond, Query, Records, Result, RunEnd, Scope, Store, Unit, Write,
+};
 
 use super::corpus::Corpus;
 use super::documents::{Group, OUTPUTS};

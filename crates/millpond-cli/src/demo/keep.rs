@@ -46,9 +46,7 @@ fn key_of(run: &str, stage: Stage, file: &str, extension: &str) -> String {
 
 fn source_key(run: &str, file: &str) -> String {
     match file.rsplit_once('.') {
-        Some((name, extension)) if !name.is_empty() && !extension.contains('/') => {
-            key_of(run, Stage::Collect, name, extension)
-        }
+        Some((name, extension)) if !name.is_empty() && !extension.contains('/') => key_of(run, Stage::Collect, name, extension),
         _ => key_of(run, Stage::Collect, file, "txt"),
     }
 }

@@ -35,8 +35,8 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::report;
 use ack::Ack;
-use corpus::Corpus;
 use begin::{LOCK, LOCK_TTL};
+use corpus::Corpus;
 use run::Runner;
 use state::{Stage, State};
 

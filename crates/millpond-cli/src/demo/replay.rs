@@ -201,7 +201,9 @@ async fn told(ctx: &Context, pond: &Pond, first: &State, again: &Again) -> Resul
     let mut different = Vec::new();
     for shard in 0..SHARDS {
         let (one, other) = (keep::shard_key(&first.run, shard), keep::shard_key(&again.state.run, shard));
-        let sum = async |key: &str| Ok::<_, Error>(pond.artifacts().info(key).await?.map(|found: Versioned<Artifact>| found.value.sha256));
+        let sum = async |key: &str| {
+            Ok::<_, Error>(pond.artifacts().info(key).await?.map(|found: Versioned<Artifact>| found.value.sha256))
+        };
         let (one, other) = (sum(&one).await?, sum(&other).await?);
         if one.is_none() || one != other {
             different.push(shard);
@@ -216,7 +218,8 @@ async fn told(ctx: &Context, pond: &Pond, first: &State, again: &Again) -> Resul
         format!("millpond{flags} lineage ancestors {} --depth 2 --limit 3", keep::shard_key(run, 0)),
     ];
     if ctx.out.is_table() {
-        let look = if ctx.place().starts_with("memory:") { String::new() } else { format!("look at it:\n  {}\n\n", look.join("\n  ")) };
+        let look =
+            if ctx.place().starts_with("memory:") { String::new() } else { format!("look at it:\n  {}\n\n", look.join("\n  ")) };
         output::write(&format!("{look}run {run} made the index of run {} again, from storage alone\n", first.run))?;
         output::write(&format!("{same} of {SHARDS} parts have the same bytes\n"))?;
     } else {

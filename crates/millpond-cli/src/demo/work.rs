@@ -1,7 +1,6 @@
 //! What one step of each stage does: it reads from the store (collect: from the corpus) and says what to write.
 //! Nothing here commits.
 
-use millpond::{Document, Error, Read, Record, RecordId, Records, Result, Store, Write};
 use super::convert::convert;
 use super::corpus::{Corpus, GROUP_BYTES};
 use super::digest::sha256_hex;
@@ -10,6 +9,7 @@ use super::index::Index;
 use super::keep::{self, Kept};
 use super::segment::segments;
 use super::state::{Counts, Stage, State};
+use millpond::{Document, Error, Read, Record, RecordId, Records, Result, Store, Write};
 
 /// Records in one page when the segments are read for the index.
 const PAGE: usize = 1_000;

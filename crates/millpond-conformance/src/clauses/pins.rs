@@ -51,7 +51,7 @@ async fn what_is_pinned_stays(ground: Arc<Ground>) -> Verdict {
     says_so(&refused(other.prunes().run("e1").await, ErrorKind::Conflict, "a prune")?, "a prune")?;
     passed_a_moment().await;
     let purged = other.artifacts().purge_versions(&PurgeVersions::new(Duration::ZERO, 1)).await?;
-    ensure_eq!((purged.purged, purged.kept_needed), (0, 1), "versions purged, and kept because they are needed");
+    ensure_eq!((purged.purged, purged.kept_needed()), (0, 1), "versions purged, and kept because they are needed");
     ensure_eq!(purged.needed, [("e1".to_owned(), KeptBecause::Pinned)].into(), "why they are kept");
     ensure_eq!(read(&pond, &key).await?.as_deref(), Some("two"), "what is read");
     ensure_eq!(read(&pond, "reports/r1").await?, None, "what the unit that was refused wrote");
