@@ -66,7 +66,7 @@ pub use checkpoints::{
 pub use config::{Config, ConfigLine, DEFAULT_STORE, FILE_NAME, Origin, Sources, without_password};
 pub use dead_letters::DEFAULT_CAPACITY as DEAD_LETTER_CAPACITY;
 pub use dead_letters::{
-    Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
+    Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, Claimed, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
     DeadLetterState, DeadLetterStats, DeadLetteredItem, DeadLetters, ErrorType, FailureAnalysis, FailureDetail, FailurePattern,
     LetterRef, PurgeRequest, PurgedLetters, WorktreeArtifacts, error_signature,
 };
