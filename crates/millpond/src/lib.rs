@@ -111,11 +111,11 @@ pub use sessions::{
 };
 #[cfg(feature = "file")]
 pub use tree::{Adoption, Fate, Tree, TreeMode, TreeStatus};
-pub use unit::{Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
+pub use unit::{STEP_ARGS_BYTES, Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
 pub use units::{
-    COMPENSATION_TRIES, CollectRequest, Collected, Compensations, MissingObject, OperationKind, OperationStatus, PathClaim,
-    Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor, UnitInfo, UnitOperation, UnitState, Units,
-    UnusedObject,
+    COMPENSATION_TRIES, CollectRequest, Collected, Compensations, ForgottenUnits, MissingObject, OperationKind, OperationStatus,
+    PathClaim, Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor, UnitInfo, UnitOperation,
+    UnitState, Units, UnusedObject,
 };
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,
