@@ -282,6 +282,8 @@ fn units() {
         .run("units collect")
         .run("units collect --remove")
         .run("units collect --remove --yes -o json")
+        .run("units forget --older-than 1h")
+        .run("units forget --older-than 1h --dry-run -o json")
         .run("units reconcile");
     let object = walkdir::WalkDir::new(scene.path().join("millpond-data/objects"))
         .into_iter()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // A test that meets an error has failed.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use millpond::{
 };
 use millpond_conformance::ReferencePlace;
 use millpond_conformance::faults::{Fault, Faults, FaultyEngine, FaultyObjects};
-use millpond_objects::{Folder, Objects};
+use millpond_objects::{Folder, Listed, Location, Note, Objects, Writing};
 use serde_json::json;
 
 /// Longer than what of a stream is written at once, so that it goes in pieces.
@@ -333,4 +334,68 @@ async fn a_hundred_puts_at_once_are_three_commits() {
     println!("100 puts at once: {} commits, {} uploads", made("commit"), made("objects.put"));
     assert_eq!((made("commit"), made("objects.put")), (3, 100), "two registrations and the one that decides");
     assert_eq!(pond.artifacts().read("many/007").await.unwrap(), "number 7");
+}
+
+/// Removing takes longer than the lease lasts: whoever undoes renews it until the last object is gone.
+#[tokio::test(start_paused = true)]
+async fn undoing_keeps_its_lease_until_the_last_object_is_gone() {
+    let base = Base::new().await;
+    let world = base.world();
+    let slow = Arc::new(Slow { folder: Folder::new(world.folder.path()).unwrap() });
+    let pond = world.pond(None).await.with_objects(slow);
+    let mut unit = pond.unit();
+    for n in 0..40 {
+        unit.artifacts().put(format!("many/{n}"), "x").await.unwrap();
+    }
+    let id = unit.unit_id().unwrap().to_owned();
+    let other = world.pond(None).await;
+    let looks = async {
+        // The three rounds of removals take two minutes and a half. The store's clock goes with the runtime's.
+        for _ in 0..12 {
+            for _ in 0..12 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                world.host.advance(Duration::from_secs(1));
+            }
+            let seen = other.units().recover().await.unwrap();
+            assert_eq!((seen.left.as_slice(), seen.undone.len()), (std::slice::from_ref(&id), 0), "{seen:?}");
+        }
+    };
+    let (undone, ()) = tokio::join!(unit.rollback(), looks);
+    undone.unwrap();
+    assert_eq!(other.units().get(&id).await.unwrap().unwrap().unit.state, UnitState::Aborted);
+}
+
+/// A folder that takes fifty seconds to remove something.
+#[derive(Debug)]
+struct Slow {
+    folder: Folder,
+}
+
+#[async_trait::async_trait]
+impl Objects for Slow {
+    fn place(&self) -> &str {
+        "the folder of this world"
+    }
+    async fn put(&self, at: &Location, bytes: Bytes, note: Option<&Note>) -> millpond::Result<()> {
+        self.folder.put(at, bytes, note).await
+    }
+    async fn begin(&self, at: &Location, note: Option<&Note>) -> millpond::Result<Box<dyn Writing>> {
+        self.folder.begin(at, note).await
+    }
+    async fn read(&self, at: &Location, range: Range<u64>) -> millpond::Result<Option<Bytes>> {
+        self.folder.read(at, range).await
+    }
+    async fn length(&self, at: &Location) -> millpond::Result<Option<u64>> {
+        self.folder.length(at).await
+    }
+    async fn remove(&self, at: &Location) -> millpond::Result<()> {
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        self.folder.remove(at).await
+    }
+    async fn list(&self, after: Option<&Location>, most: usize) -> millpond::Result<Vec<Listed>> {
+        self.folder.list(after, most).await
+    }
+    async fn address(&self, at: &Location, lasting: Duration) -> millpond::Result<String> {
+        self.folder.address(at, lasting).await
+    }
 }

@@ -66,7 +66,7 @@ pub use checkpoints::{
 pub use config::{Config, ConfigLine, DEFAULT_STORE, FILE_NAME, Origin, Sources, without_password};
 pub use dead_letters::DEFAULT_CAPACITY as DEAD_LETTER_CAPACITY;
 pub use dead_letters::{
-    Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
+    Added, AnalysisRequest, Claim, ClaimNote, ClaimRequest, Claimed, ClosedNote, DeadLetter, DeadLetterFilter, DeadLetterJob,
     DeadLetterState, DeadLetterStats, DeadLetteredItem, DeadLetters, ErrorType, FailureAnalysis, FailureDetail, FailurePattern,
     LetterRef, PurgeRequest, PurgedLetters, WorktreeArtifacts, error_signature,
 };
@@ -111,11 +111,11 @@ pub use sessions::{
 };
 #[cfg(feature = "file")]
 pub use tree::{Adoption, Fate, Tree, TreeMode, TreeStatus};
-pub use unit::{Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
+pub use unit::{STEP_ARGS_BYTES, Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
 pub use units::{
-    COMPENSATION_TRIES, CollectRequest, Collected, Compensations, MissingObject, OperationKind, OperationStatus, PathClaim,
-    Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor, UnitInfo, UnitOperation, UnitState, Units,
-    UnusedObject,
+    COMPENSATION_TRIES, CollectRequest, Collected, Compensations, ForgottenUnits, MissingObject, OperationKind, OperationStatus,
+    PathClaim, Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor, UnitInfo, UnitOperation,
+    UnitState, Units, UnusedObject,
 };
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,

@@ -102,6 +102,10 @@ impl Payloads {
         let objects = undoing.objects.get(&undoing.store).await?;
         let name = owner.chars().take(200).collect::<String>();
         let operation = working.claim(Wanted::of(OperationKind::Object, &name)).await?;
+        if working.is_repeated() {
+            // Its owner was committed with the bytes of the first one. Nothing is written over those.
+            return Err(working.no_receipt());
+        }
         let sums = Sums::of(&bytes);
         let object = PayloadObject {
             location: operation.location.clone().unwrap_or_default(),
@@ -111,6 +115,7 @@ impl Payloads {
             blocks: sums.blocks.iter().map(|sum| format!("{sum:016x}")).collect(),
         };
         objects.put(&Working::location(&operation)?, bytes, Some(&Note::of(&object)?)).await?;
+        working.finish(operation.number)?;
         Ok(object)
     }
 

@@ -313,7 +313,8 @@ async fn what_nobody_names_is_collected_and_nothing_else() {
         world.host.advance(Duration::from_secs(600));
     }
     let told = world.pond.units().collect(&ask(false)).await.unwrap();
-    assert_eq!((told.unused, told.removed, told.units.left.len()), (0, 0, 1), "the floor waits for the live unit: {told:?}");
+    // What its unit superseded is known to be nobody's; the stray one may be of a unit that is still to be known.
+    assert_eq!((told.unused, told.removed, told.units.left.len()), (1, 0, 1), "the floor waits for the live unit: {told:?}");
     live.commit().await.unwrap();
     let told = world.pond.units().collect(&ask(false)).await.unwrap();
     assert_eq!((told.unused, told.removed), (2, 0), "{told:?}");

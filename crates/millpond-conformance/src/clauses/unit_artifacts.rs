@@ -354,13 +354,33 @@ async fn a_unit_of_artifacts_happens_once(ground: Arc<Ground>) -> Verdict {
     unit.id(id);
     unit.artifacts().put("k", "first").await?;
     unit.commit().await?;
+    // Whoever did not hear of it does it again: all of it is answered, nothing of it is done.
     let mut again = other.unit();
     again.id(id);
-    let said = refused(again.artifacts().put("k", "second").await, ErrorKind::Conflict, "a second unit of the same id")?;
-    ensure!(said.contains(&id.to_string()), "the refusal does not name the unit: {said}");
-    drop(again);
+    again.artifacts().put("k", "first").await?;
+    again.step("call", "undo", &json!({})).await?;
+    let replayed = again.commit().await?;
+    ensure!(replayed.replayed, "the second unit of the same id was committed anew");
+    ensure_eq!(pond.store().outcome(id).await?.map(|first| first.position), Some(replayed.position), "its receipt");
     ensure_eq!(read(&other, "k").await?.as_deref(), Some("first"), "what is read");
     ensure_eq!(pond.artifacts().history("k", 9, None).await?.items.len(), 1, "versions");
+    ensure_eq!(objects(&ground, &pond).await?.len(), 1, "objects");
+    // An id that is taken by a unit which is not committed is refused, with its name.
+    let taken = pond.store().new_commit_id();
+    let mut open = pond.unit();
+    open.id(taken);
+    open.artifacts().put("open", "open").await?;
+    for what in ["not decided", "aborted"] {
+        let mut late = other.unit();
+        late.id(taken);
+        let said = refused(late.artifacts().put("late", "late").await, ErrorKind::Conflict, "a second unit of the same id")?;
+        ensure!(said.contains(&taken.to_string()) && said.contains(what), "the refusal does not say what is there: {said}");
+        if what == "not decided" {
+            other.locks().force_release(&format!("units/{taken}"), "its process is gone", "test").await?;
+            other.units().abort(&taken.to_string(), "its process is gone").await?;
+        }
+    }
+    drop(open);
     let committed = refused(other.units().abort(&id.to_string(), "late").await, ErrorKind::Invalid, "an abort after the commit")?;
     ensure!(committed.contains("committed"), "the refusal does not say why: {committed}");
     // A unit that was refused leaves its paths to the next one.

@@ -1,8 +1,9 @@
 //! The collector: raises the floor, asks how the units stand and who names what, and removes the rest.
 //!
 //! It asks who names an object after it knows how the object's unit stands, and nothing that it relies on is older than
-//! its own raising of the floor. When it listed the objects plays no part: here it may try any location, listed or not,
-//! at any time, which is more than a collector does that tries what it listed.
+//! its own raising of the floor. The floor is for units without a record; one that has a record is judged by that. When it
+//! listed the objects plays no part: here it may try any location, listed or not, at any time, which is more than a
+//! collector does that tries what it listed.
 
 use crate::defect::Defect;
 use crate::model::{Action, Question, UnitsModel};
@@ -36,8 +37,8 @@ impl UnitsModel {
                 }
                 // Who has no fence cannot know that another raised it further.
                 state.floor = if self.has(Defect::RaisesWithoutFence) { floor } else { state.floor.max(floor) };
-                let is_below = |number: &usize| moment(self.scenario.operations[*number].unit) < state.floor;
-                swept(members(left).filter(is_below).fold(0, |all, number| all | bit(number)), asked)
+                // What a unit without a record wrote is told apart once it is asked how the units stand.
+                if asked.units { swept(left & self.below_floor(state), asked) } else { swept(left, asked) }
             }
             Collector::Sweep { left, asked } => {
                 let first = members(left).next().map_or(0, bit);
@@ -51,7 +52,7 @@ impl UnitsModel {
 
     /// What it takes with it to the raising of the floor.
     fn measured(&self, state: &State) -> Collector {
-        let floor = state.open_units().next().map_or_else(|| moment(UNITS), moment);
+        let floor = state.pending_units().next().map_or_else(|| moment(UNITS), moment);
         let all = self.scenario.puts();
         let (left, units, names) = match self.defect {
             Some(Defect::LooksBeforeTheFloor | Defect::LooksBeforeTheFloorAndDecidesBelowIt) => {
@@ -64,6 +65,12 @@ impl UnitsModel {
         Collector::Raise { token: state.collecting, floor, left, asked: Asked { units, names } }
     }
 
+    /// Operations of units that can neither begin nor be decided any more, if they are not known.
+    fn below_floor(&self, state: &State) -> Bits {
+        let is_below = |number: &usize| moment(self.scenario.operations[*number].unit) < state.floor;
+        members(self.scenario.puts()).filter(is_below).fold(0, |all, number| all | bit(number))
+    }
+
     /// Asks one thing of all that is left.
     pub(crate) fn question(&self, state: &mut State, collector: usize, question: Question) -> bool {
         let Collector::Sweep { left, asked } = state.collectors[collector] else { return false };
@@ -71,7 +78,7 @@ impl UnitsModel {
         let (can, left, asked) = match question {
             Question::Units => (
                 !asked.units && asked.names == is_names_first,
-                left & !state.of_open_units(&self.scenario),
+                left & !state.of_open_units(&self.scenario) & (state.of_known_units(&self.scenario) | self.below_floor(state)),
                 Asked { units: true, ..asked },
             ),
             Question::Names => (

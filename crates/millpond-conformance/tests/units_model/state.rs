@@ -185,6 +185,18 @@ impl State {
         self.open_units().fold(0, |all, unit| all | scenario.of(unit))
     }
 
+    /// Operations of units that have a record.
+    pub(crate) fn of_known_units(&self, scenario: &Scenario) -> Bits {
+        let known = (0..UNITS).filter(|unit| self.units[*unit].standing != Standing::Unknown);
+        known.fold(0, |all, unit| all | scenario.of(unit))
+    }
+
+    /// Units that can still be decided, the oldest first.
+    pub(crate) fn pending_units(&self) -> impl Iterator<Item = usize> {
+        let units = self.units;
+        (0..UNITS).filter(move |unit| units[*unit].standing == Standing::Pending)
+    }
+
     /// Units that are pending or being undone, the oldest first.
     pub(crate) fn open_units(&self) -> impl Iterator<Item = usize> {
         let units = self.units;

@@ -25,12 +25,7 @@ const LOOKED_AT: usize = 8 << 10;
 pub(super) async fn staged(objects: &dyn Objects, at: &Location, body: Body, draft: Artifact) -> Result<(Artifact, Sums)> {
     match body {
         Body::Bytes(bytes) if bytes.len() <= AT_ONCE => at_once(objects, at, bytes, draft).await,
-        Body::Bytes(bytes) => {
-            let mut rest = bytes;
-            let next = move || -> Option<Result<Bytes>> { (!rest.is_empty()).then(|| Ok(rest.split_to(PIECE.min(rest.len())))) };
-            in_pieces(objects, at, Pieces::AtHand(Box::new(next)), draft).await
-        }
-        Body::Stream(stream) => in_pieces(objects, at, Pieces::Coming(stream), draft).await,
+        body => in_pieces(objects, at, Pieces::of(body), draft).await,
     }
 }
 
@@ -42,6 +37,23 @@ async fn at_once(objects: &dyn Objects, at: &Location, bytes: Bytes, mut draft: 
     Ok((draft, sums))
 }
 
+/// The same without writing it: what is said of bytes that are at their location already.
+///
+/// # Errors
+/// What the stream fails with.
+pub(super) async fn summed(body: Body, mut draft: Artifact) -> Result<(Artifact, Sums)> {
+    let (mut pieces, mut first, mut summing) = (Pieces::of(body), Vec::new(), Summing::default());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        first.extend_from_slice(&piece[..piece.len().min(LOOKED_AT.saturating_sub(first.len()))]);
+        summing.add(&piece);
+    }
+    describe(&mut draft, &first);
+    let sums = summing.finish();
+    fill(&mut draft, &sums);
+    Ok((draft, sums))
+}
+
 /// Where pieces come from.
 enum Pieces {
     AtHand(Box<dyn FnMut() -> Option<Result<Bytes>> + Send>),
@@ -49,6 +61,17 @@ enum Pieces {
 }
 
 impl Pieces {
+    fn of(body: Body) -> Self {
+        match body {
+            Body::Bytes(mut rest) => {
+                let next =
+                    move || -> Option<Result<Bytes>> { (!rest.is_empty()).then(|| Ok(rest.split_to(PIECE.min(rest.len())))) };
+                Self::AtHand(Box::new(next))
+            }
+            Body::Stream(stream) => Self::Coming(stream),
+        }
+    }
+
     async fn next(&mut self) -> Option<Result<Bytes>> {
         match self {
             Self::AtHand(next) => next(),

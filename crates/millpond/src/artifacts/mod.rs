@@ -123,12 +123,7 @@ impl Artifacts {
 
 /// Decides for a unit of artifacts and what its caller adds. A unit that is refused is undone.
 pub(crate) async fn decide(work: &ArtifactWork, parts: Commit) -> Result<millpond_core::Receipt> {
-    let commit = work.parts().map(|own| parts.and(own));
-    let outcome = match commit {
-        Ok(commit) => work.working().decide(commit).await,
-        Err(error) => Err(error),
-    };
-    match outcome {
+    match work.decide(parts).await {
         Ok(Outcome::Committed(receipt)) => Ok(receipt),
         Ok(Outcome::Conflict(conflict)) => {
             let refused = crate::pins::explained(&work.working().undoing().store, Error::from_conflict(conflict)).await;

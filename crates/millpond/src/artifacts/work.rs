@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use millpond_core::{Commit, Error, Expectation, NewEvent, Records, Result, Write};
+use millpond_core::{Commit, Error, Expectation, NewEvent, Outcome, Records, Result, Write};
 use serde_json::json;
 
-use super::body::staged;
+use super::body::{staged, summed};
 use super::model::{Artifact, ArtifactVersion, BlockSums};
 use super::new::{Body, NewArtifact, Only};
 use super::{key, sums};
@@ -106,6 +106,19 @@ impl ArtifactWork {
         }
     }
 
+    /// Decides for the unit, together with what its caller adds. Operations that are not finished when this begins are no
+    /// part of it, and hear so.
+    pub(crate) async fn decide(&self, parts: Commit) -> Result<Outcome> {
+        self.working.close();
+        let own = if self.working.is_repeated() { Commit::new().trusted() } else { self.parts()? };
+        self.working.decide(parts.and(own)).await
+    }
+
+    /// Runs what an operation does after its claim. One that fails brings nothing, and the unit says so once it is committed.
+    async fn tried<T>(&self, operation: &UnitOperation, doing: impl Future<Output = Result<T>>) -> Result<T> {
+        doing.await.inspect_err(|error| self.working.failed(operation.number, error))
+    }
+
     /// Writes the bytes to a place of their own, and notes what the record will say.
     pub(crate) async fn put(&self, key: &str, body: Body, mut new: NewArtifact) -> Result<Artifact> {
         key::checked(key)?;
@@ -113,13 +126,22 @@ impl ArtifactWork {
         new.check()?;
         // Before anything is registered: without a place for the bytes nothing of it could be undone either.
         let objects = self.working.undoing().objects.get(self.store()).await?;
+        self.working.repeats().await?;
         let operation = self.working.claim(Wanted::of(OperationKind::Put, key)).await?;
-        // Under the claim: nobody else changes it from here on.
-        let expect = self.condition(key, new.only).await?;
-        let draft = self.draft(&operation, new);
-        let (artifact, sums) = staged(objects.as_ref(), &Working::location(&operation)?, body, draft).await?;
+        let staging = async {
+            let only = new.only;
+            let draft = self.draft(&operation, new);
+            if self.working.is_repeated() {
+                // The bytes of the first one are there, and nothing is written over them.
+                return Ok((summed(body, draft).await?, Vec::new()));
+            }
+            // Under the claim: nobody else changes it from here on.
+            let expect = self.condition(key, only).await?;
+            Ok((staged(objects.as_ref(), &Working::location(&operation)?, body, draft).await?, expect))
+        };
+        let ((artifact, sums), expect) = self.tried(&operation, staging).await?;
         let blocks = sums::of_blocks(&artifact.location, &sums);
-        self.change(key, operation.number, Some((artifact.clone(), blocks)), expect);
+        self.change(&operation, Some((artifact.clone(), blocks)), None, expect)?;
         Ok(artifact)
     }
 
@@ -151,29 +173,46 @@ impl ArtifactWork {
         if self.own(key).is_some_and(|own| own.is_none()) {
             return Ok(false);
         }
+        self.working.repeats().await?;
         let operation = self.working.claim(Wanted::of(OperationKind::Delete, key)).await?;
         let own = self.own(key);
-        let before = self.committed(key).await?.map(|found| found.value);
-        let was_there = own.map_or(before.is_some(), |own| own.is_some());
+        let (before, deleted) = self.tried(&operation, self.before_deletion(&operation)).await?;
+        let was_there = own.map_or(before.is_some() || deleted, |own| own.is_some());
         let mut expect = Vec::new();
         if let Some(execution) = before.as_ref().and_then(|b| b.provenance.execution.as_deref()) {
             expect.push(crate::pins::unpinned(execution)?);
         }
-        self.change(key, operation.number, None, expect);
-        if let Some(change) = self.changes().get_mut(key) {
-            change.before = before;
-        }
+        self.change(&operation, None, before, expect)?;
         Ok(was_there)
+    }
+
+    /// What is committed under a key that is to be deleted, and whether this very operation deleted it before.
+    async fn before_deletion(&self, operation: &UnitOperation) -> Result<(Option<Artifact>, bool)> {
+        let before = self.committed(&operation.path).await?.map(|found| found.value);
+        Ok((before, self.done_before(operation).await?.is_some()))
+    }
+
+    /// What an operation made that is repeated, where it is known.
+    async fn done_before(&self, operation: &UnitOperation) -> Result<Option<ArtifactVersion>> {
+        if !self.working.is_repeated() {
+            return Ok(None);
+        }
+        let version = ArtifactVersion::key_of(&operation.path, &version_of(operation));
+        Ok(Records::<ArtifactVersion>::new(self.store().clone()).get(&version).await?.map(|found| found.value))
     }
 
     /// Names the bytes of an artifact under a further key. No byte is moved.
     pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<Artifact> {
         key::checked(to)?;
+        let repeats = self.working.repeats().await?;
         let (source, blocks, expect) = match self.own(from) {
             Some(Some((own, blocks))) => (own, blocks, Vec::new()),
             Some(None) => return Err(missing(from)),
             None => {
-                let found = self.committed(from).await?.ok_or_else(|| missing(from))?.value;
+                let Some(found) = self.committed(from).await? else {
+                    return if repeats { self.copied_before(from, to).await } else { Err(missing(from)) };
+                };
+                let found = found.value;
                 // As long as a version names the bytes they are not collected.
                 let version = ArtifactVersion::key_of(&found.key, &found.version);
                 let expect = vec![Expectation::Exists(Records::<ArtifactVersion>::id(&version)?)];
@@ -195,25 +234,48 @@ impl ArtifactWork {
         copy.provenance.route = provenance.route.or(copy.provenance.route);
         copy.provenance.stage = provenance.stage.or(copy.provenance.stage);
         copy.provenance.message = provenance.message.or(copy.provenance.message);
-        self.change(to, operation.number, Some((copy.clone(), blocks)), expect);
+        self.change(&operation, Some((copy.clone(), blocks)), None, expect)?;
+        Ok(copy)
+    }
+
+    /// A copy that is repeated, whose source went with the unit that made it.
+    async fn copied_before(&self, from: &str, to: &str) -> Result<Artifact> {
+        let operation = self.working.claim(Wanted::of(OperationKind::Copy, to)).await?;
+        let copy = self.done_before(&operation).await?.and_then(|version| version.artifact).ok_or_else(|| missing(from))?;
+        self.change(&operation, Some((copy.clone(), None)), None, Vec::new())?;
         Ok(copy)
     }
 
     /// Notes what becomes of a key. Conditions of earlier operations on it stay: they are about what is committed.
-    fn change(&self, key: &str, number: u32, after: Option<(Artifact, Option<BlockSums>)>, expect: Vec<Expectation>) {
+    ///
+    /// # Errors
+    /// `Fenced` when the decision began without it. Whoever decides closes the unit first and takes the changes then, so
+    /// whatever is noted here is part of it.
+    fn change(
+        &self,
+        operation: &UnitOperation,
+        after: Option<(Artifact, Option<BlockSums>)>,
+        before: Option<Artifact>,
+        expect: Vec<Expectation>,
+    ) -> Result<()> {
+        let number = operation.number;
         let (after, blocks) = after.map_or((None, None), |(after, blocks)| (Some(after), blocks));
         let mut changes = self.changes();
-        match changes.get_mut(key) {
-            // Of two at once, the one that was registered later counts.
-            Some(change) if change.number > number => change.expect.extend(expect),
+        self.working.finish(number)?;
+        match changes.get_mut(&operation.path) {
             Some(change) => {
                 change.expect.extend(expect);
-                (change.number, change.after, change.blocks) = (number, after, blocks);
+                change.before = before.or(change.before.take());
+                // Of two at once, the one that was registered later counts.
+                if number > change.number {
+                    (change.number, change.after, change.blocks) = (number, after, blocks);
+                }
             }
             None => {
-                changes.insert(key.to_owned(), Change { number, after, blocks, before: None, expect });
+                changes.insert(operation.path.clone(), Change { number, after, blocks, before, expect });
             }
         }
+        Ok(())
     }
 
     /// What the deciding commit writes for the artifacts: records, versions, sums, events.

@@ -240,14 +240,22 @@ impl Checkpoints {
     /// The newest version with its payload, verified: the current state.
     ///
     /// # Errors
-    /// `Corrupt` when the payload does not read back as what was saved.
+    /// `Corrupt` when the payload does not read back as what was saved; `Unavailable` when newer ones took its place faster
+    /// than it could be read.
     pub async fn latest(&self, scope: impl Into<Scope>) -> Result<Option<Checkpoint>> {
-        let scope = scope.into().name();
-        let newest = self.newest(&scope).await.map_err(|e| e.during("checkpoints.latest"))?;
-        match newest {
-            Some(found) => self.unpack(found).await.map_err(|e| e.during("checkpoints.latest")),
-            None => Ok(None),
+        self.current(&scope.into().name()).await.map_err(|e| e.during("checkpoints.latest"))
+    }
+
+    async fn current(&self, scope: &str) -> Result<Option<Checkpoint>> {
+        for _ in 0..TRIES {
+            let Some(found) = self.newest(scope).await? else { return Ok(None) };
+            if let Some(checkpoint) = self.unpack(found).await? {
+                return Ok(Some(checkpoint));
+            }
+            // It went while its payload was read, so there is a newer one, or none at all.
         }
+        Err(Error::unavailable(format!("the newest checkpoint of {scope} was deleted while it was read, {TRIES} times"))
+            .with_next("try again; keep more than the newest version, if several workers save into the scope"))
     }
 
     async fn newest(&self, scope: &str) -> Result<Option<CheckpointRecord>> {
@@ -258,22 +266,32 @@ impl Checkpoints {
         Ok(Some(found.value))
     }
 
-    /// Reads the chunks, if there are any. `None` when the checkpoint was deleted while they were read.
+    /// Reads the payload, where it is. `None` when the checkpoint was deleted while that was read.
     async fn unpack(&self, record: CheckpointRecord) -> Result<Option<Checkpoint>> {
         let CheckpointRecord { info, payload } = record;
+        let key = model::key_of(&info.scope, info.version);
         if let Some(location) = &info.object {
-            let Some(bytes) = self.payloads.read(location).await? else { return Ok(None) };
+            let Some(bytes) = self.payloads.read(location).await? else {
+                return self
+                    .gone_or(&key, || payload::damaged(&info, "the record of its payload is missing").with("location", location))
+                    .await;
+            };
             let payload = payload::of_object(&info, &bytes)?;
             return Ok(Some(Checkpoint { info, payload }));
         }
-        let key = model::key_of(&info.scope, info.version);
-        let chunks = match self.chunks(&key, info.chunks).await? {
-            Some(chunks) => chunks,
-            None if self.store.get(CheckpointRecord::COLLECTION.name(), &key).await?.is_none() => return Ok(None),
-            None => return Err(payload::damaged(&info, "a chunk of its payload is missing")),
+        let Some(chunks) = self.chunks(&key, info.chunks).await? else {
+            return self.gone_or(&key, || payload::damaged(&info, "a chunk of its payload is missing")).await;
         };
         let payload = payload::unpack(&info, payload, &chunks)?;
         Ok(Some(Checkpoint { info, payload }))
+    }
+
+    /// A payload goes in the commit that deletes its checkpoint: one that is missing while the checkpoint is there is lost.
+    async fn gone_or(&self, key: &str, lost: impl FnOnce() -> Error) -> Result<Option<Checkpoint>> {
+        match self.store.get(CheckpointRecord::COLLECTION.name(), key).await? {
+            None => Ok(None),
+            Some(_) => Err(lost()),
+        }
     }
 
     async fn chunks(&self, key: &str, count: u32) -> Result<Option<Vec<String>>> {

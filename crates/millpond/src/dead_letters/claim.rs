@@ -10,14 +10,15 @@
 use std::time::Duration;
 
 use millpond_core::{
-    Commit, Document, Error, Expectation, Filter, Json, MergeOp, Query, Records, Result, Scalar, Timestamp, Versioned, Write,
+    Commit, Document, Error, ErrorKind, Expectation, Filter, Json, MergeOp, Query, Records, Result, Scalar, Timestamp, Versioned,
+    Write,
 };
 
 use crate::conditions::Conditions;
 
 use super::model::ClaimNote;
 use super::turns::{TRIES, give_way};
-use super::{Claim, ClaimRequest, DeadLetter, DeadLetterState, DeadLetters, LetterRef};
+use super::{Claim, ClaimRequest, Claimed, DeadLetter, DeadLetterState, DeadLetters, LetterRef};
 
 /// Letters a claim looks at, at most.
 const WINDOW_MOST: usize = 200;
@@ -29,44 +30,66 @@ const CLAIM_MOST: usize = 100;
 impl DeadLetters {
     /// Claims letters that may be processed: those that wait, and those whose worker let its visibility timeout pass.
     /// Older ones first, but spread: the letters come from among the two hundred that have waited longest. An empty
-    /// answer means that there was nothing to claim. One commit point: all claims.
+    /// answer means that there was nothing to claim. Letters whose data cannot be read are named beside the others, and can be
+    /// claimed again after the timeout. Fewer than asked for are claimed where their data has more than 16 MiB. One commit
+    /// point: all claims.
     ///
     /// # Errors
     /// `Invalid` for a limit that is not 1 to 100 or an empty visibility; `Unavailable` when other workers were faster
-    /// again and again.
-    pub async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+    /// again and again, or the place of the data cannot be read.
+    pub async fn claim(&self, request: &ClaimRequest) -> Result<Claimed> {
         self.try_claim(request).await.map_err(|e| e.during("dead_letters.claim"))
     }
 
-    async fn try_claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>> {
+    async fn try_claim(&self, request: &ClaimRequest) -> Result<Claimed> {
         if request.limit == 0 || request.limit > CLAIM_MOST {
             return Err(Error::invalid(format!("a claim of {} letters is not between 1 and {CLAIM_MOST}", request.limit)));
         }
         check_visibility(request.visibility)?;
         let mut want = request.limit;
+        let mut claimed = Claimed::default();
         for losses in 1..=TRIES {
             let window = self.window(request).await?;
-            let chosen = self.spread(window, want);
+            let mut chosen = self.spread(window, want);
+            chosen.truncate(self.fitting(chosen.iter().map(|letter| &letter.value)).await?);
             if chosen.is_empty() {
-                return Ok(Vec::new());
+                return Ok(claimed);
             }
             match self.take(chosen, request).await {
                 Err(e) if e.is_conflict() => want = (want / 2).max(1),
                 Err(e) => return Err(e),
-                Ok(claims) => return self.with_data(claims).await,
+                Ok(claims) => {
+                    let failed = self.with_data(claims, &mut claimed).await?;
+                    match failed {
+                        _ if !claimed.items.is_empty() => return Ok(claimed),
+                        Some(error) => return Err(error),
+                        // None of them can be read: those that wait behind them are not kept back.
+                        None => continue,
+                    }
+                }
             }
             give_way(&self.store, losses).await;
+        }
+        if !claimed.damaged.is_empty() {
+            return Ok(claimed);
         }
         Err(Error::unavailable(format!("other workers were faster {TRIES} times")).with_next("claim again"))
     }
 
-    /// Claimed letters with their data. A claim whose data cannot be read runs out by itself.
-    async fn with_data(&self, claims: Vec<Claim>) -> Result<Vec<Claim>> {
-        let mut all = Vec::with_capacity(claims.len());
+    /// Adds claimed letters with their data. A claim whose data cannot be read runs out by itself. Answers an error that says
+    /// more of the place than of a letter.
+    async fn with_data(&self, claims: Vec<Claim>, claimed: &mut Claimed) -> Result<Option<Error>> {
+        let mut failed = None;
         for Claim { token, until, letter } in claims {
-            all.push(Claim { token, until, letter: self.filled(letter).await? });
+            match self.readable(letter).await? {
+                Ok(letter) => claimed.items.push(Claim { token, until, letter }),
+                Err(unreadable) => {
+                    claimed.damaged.push(unreadable.told);
+                    failed = failed.or(Some(unreadable.error).filter(|error| error.kind() != ErrorKind::Corrupt));
+                }
+            }
         }
-        Ok(all)
+        Ok(failed)
     }
 
     /// The letters that have been available longest.

@@ -1,7 +1,7 @@
 //! Items whose data is too large for records: it is kept as an object, and callers see no difference.
 
 use bytes::Bytes;
-use millpond_core::{Error, Outcome, Records, Result};
+use millpond_core::{Damaged, Document, Error, Outcome, Read, Records, Result, limits};
 use serde_json::Value;
 
 use super::model::{DeadLetter, key};
@@ -12,11 +12,20 @@ use crate::units::Working;
 /// Bytes of an item's data that stay in the letter's record. The rest of a document is for the history of the failures.
 const INLINE_BYTES: usize = 900 << 10;
 
+/// Bytes of data outside of records that one answer brings, unless a single letter has more: what a page of records has.
+const ANSWER_BYTES: u64 = limits::PAGE_BYTES as u64;
+
 /// An item on its way into a letter: with a unit, once its data is an object.
 pub(super) struct Incoming {
     pub(super) item: DeadLetteredItem,
     pub(super) object: Option<PayloadObject>,
     unit: Option<Working>,
+}
+
+/// A letter whose data cannot be read.
+pub(super) struct Unreadable {
+    pub(super) told: Damaged,
+    pub(super) error: Error,
 }
 
 impl Incoming {
@@ -47,6 +56,36 @@ impl DeadLetters {
         Ok(Incoming { item, object: Some(object), unit: Some(unit) })
     }
 
+    /// How many of these letters, counted from the first, one answer may bring with their data: one at least.
+    pub(super) async fn fitting(&self, letters: impl Iterator<Item = &DeadLetter>) -> Result<usize> {
+        let (mut all, mut outside) = (0, Vec::new());
+        for (at, letter) in letters.enumerate() {
+            all = at + 1;
+            if let Some(location) = &letter.payload_object {
+                outside.push((at, Records::<PayloadObject>::id(location)?));
+            }
+        }
+        let mut bytes = 0;
+        for together in outside.chunks(limits::READS) {
+            let reads = together.iter().map(|(_, id)| Read::Get(id.clone())).collect();
+            for ((at, _), answer) in together.iter().zip(self.store.read(reads).await?) {
+                // Whoever reads one that is gone or damaged is told so then.
+                let object = answer.into_record()?.and_then(|record| record.value.decode::<PayloadObject>().ok());
+                bytes += object.map_or(0, |object| object.length);
+                if bytes > ANSWER_BYTES && *at > 0 {
+                    return Ok(*at);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// A letter with its data, or what is told of it where that cannot be read: it is no reason to keep others back.
+    pub(super) async fn readable(&self, letter: DeadLetter) -> Result<std::result::Result<DeadLetter, Unreadable>> {
+        let what = format!("{}/{}", DeadLetter::COLLECTION.name(), letter.key()?);
+        Ok(self.filled(letter).await.map_err(|error| Unreadable { told: Damaged { what, why: error.to_string() }, error }))
+    }
+
     /// A letter with its data.
     pub(super) async fn filled(&self, mut letter: DeadLetter) -> Result<DeadLetter> {
         if let Some(location) = &letter.payload_object {
@@ -57,10 +96,7 @@ impl DeadLetters {
             letter.item.item_data = match self.payloads.read(location).await? {
                 Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| damaged("is not JSON").with_source(e))?,
                 // Purged since the letter was read, or exchanged: the letter says which.
-                None => match Records::<DeadLetter>::new(self.store.clone())
-                    .get(millpond_core::Document::key(&letter)?.as_str())
-                    .await?
-                {
+                None => match Records::<DeadLetter>::new(self.store.clone()).get(letter.key()?.as_str()).await? {
                     Some(now) if now.value.payload_object == letter.payload_object => return Err(damaged("has no record")),
                     _ => Value::Null,
                 },

@@ -34,7 +34,9 @@ use millpond_core::{
 
 pub use filter::DeadLetterFilter;
 pub use item::{DeadLetteredItem, ErrorType, FailureDetail, WorktreeArtifacts};
-pub use model::{Added, Claim, ClaimNote, ClaimRequest, ClosedNote, DeadLetter, DeadLetterJob, DeadLetterState, LetterRef};
+pub use model::{
+    Added, Claim, ClaimNote, ClaimRequest, Claimed, ClosedNote, DeadLetter, DeadLetterJob, DeadLetterState, LetterRef,
+};
 pub use purge::{PurgeRequest, PurgedLetters};
 pub use report::{AnalysisRequest, DeadLetterStats, FailureAnalysis, FailurePattern};
 pub use signature::error_signature;
@@ -112,22 +114,36 @@ impl DeadLetters {
         Ok(letter.value.item.failure_history)
     }
 
-    /// A page of dead letters, last attempt first.
+    /// A page of dead letters, last attempt first. One whose data cannot be read is named among those that are damaged. A
+    /// page ends early where the data of its letters has more than 16 MiB.
     ///
     /// # Errors
     /// `Invalid` when the limit or the cursor is wrong.
     pub async fn list(&self, filter: &DeadLetterFilter) -> Result<Page<Versioned<DeadLetter>>> {
-        let query = filter.query().map_err(|e| e.during("dead_letters.list"))?;
-        let listing = async {
-            let Page { items, next, damaged } = self.letters().page(query).await?;
-            let mut filled = Vec::with_capacity(items.len());
-            for letter in items {
-                let value = self.filled(letter.value.clone()).await?;
-                filled.push(Versioned { value, ..letter });
+        self.page(filter).await.map_err(|e| e.during("dead_letters.list"))
+    }
+
+    async fn page(&self, filter: &DeadLetterFilter) -> Result<Page<Versioned<DeadLetter>>> {
+        let mut query = filter.query()?;
+        let mut page = self.letters().page(query.clone()).await?;
+        loop {
+            let fitting = self.fitting(page.items.iter().map(|letter| &letter.value)).await?;
+            if fitting == page.items.len() {
+                break;
             }
-            Ok(Page { items: filled, next, damaged })
-        };
-        listing.await.map_err(|e: Error| e.during("dead_letters.list"))
+            // Asked again for so many, so that the cursor is the one after them.
+            query = query.limit(fitting);
+            page = self.letters().page(query.clone()).await?;
+        }
+        let Page { items, next, mut damaged } = page;
+        let mut filled = Vec::with_capacity(items.len());
+        for letter in items {
+            match self.readable(letter.value.clone()).await? {
+                Ok(value) => filled.push(Versioned { value, ..letter }),
+                Err(unreadable) => damaged.push(unreadable.told),
+            }
+        }
+        Ok(Page { items: filled, next, damaged })
     }
 
     /// How many dead letters a filter takes; its limit and cursor play no part.
@@ -189,7 +205,7 @@ pub mod blocking {
             fn list(filter: &DeadLetterFilter) -> Result<Page<Versioned<DeadLetter>>>;
             fn count(filter: &DeadLetterFilter) -> Result<u64>;
             fn jobs(open_only: bool, limit: usize, after: Option<PageCursor>) -> Result<Page<Versioned<DeadLetterJob>>>;
-            fn claim(request: &ClaimRequest) -> Result<Vec<Claim>>;
+            fn claim(request: &ClaimRequest) -> Result<Claimed>;
             fn extend(claim: &Claim, visibility: Duration) -> Result<Claim>;
             fn complete(claim: &Claim) -> Result<Receipt>;
             fn complete_all(claims: &[Claim]) -> Result<Receipt>;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millpond_core::{Collection, Document, FieldKind, Key, Result, Timestamp, Versioned};
+use millpond_core::{Collection, Damaged, Document, FieldKind, Key, Result, Timestamp, Versioned};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -300,6 +300,45 @@ pub struct Claim {
     pub until: Timestamp,
     /// The letter.
     pub letter: DeadLetter,
+}
+
+/// Letters that were claimed together. It stands for its claims wherever those are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Claimed {
+    /// The claims.
+    pub items: Vec<Claim>,
+    /// Letters that were claimed as well and whose data cannot be read: nobody can claim them before their visibility timeout,
+    /// and none of them is lost.
+    pub damaged: Vec<Damaged>,
+}
+
+impl std::ops::Deref for Claimed {
+    type Target = Vec<Claim>;
+    fn deref(&self) -> &Vec<Claim> {
+        &self.items
+    }
+}
+
+impl std::ops::DerefMut for Claimed {
+    fn deref_mut(&mut self) -> &mut Vec<Claim> {
+        &mut self.items
+    }
+}
+
+impl IntoIterator for Claimed {
+    type Item = Claim;
+    type IntoIter = std::vec::IntoIter<Claim>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.into_iter()
+    }
+}
+
+impl<'c> IntoIterator for &'c Claimed {
+    type Item = &'c Claim;
+    type IntoIter = std::slice::Iter<'c, Claim>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.iter()
+    }
 }
 
 /// Asks for dead letters to work on.

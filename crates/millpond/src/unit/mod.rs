@@ -21,6 +21,7 @@
 //! remembered and refuses the whole unit then.
 
 mod parts;
+mod step;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use millpond_core::{Commit, CommitId, Document, Error, Expectation, Outcome, Receipt, Records, Result, Versioned, Write};
 
 pub use parts::{UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
+pub use step::STEP_ARGS_BYTES;
 
 use parts::Part;
 
@@ -36,7 +38,6 @@ use crate::artifacts::{ArtifactWork, UnitArtifacts, given_up};
 use crate::checkpoints::{Follows, Origin, Turn, outdated};
 use crate::homes::Domain;
 use crate::metrics::is_counted;
-use crate::units::{OperationKind, Wanted};
 
 /// How often a unit is put together again because somebody else saved a checkpoint in between.
 const TRIES: u32 = 64;
@@ -68,16 +69,20 @@ impl Unit {
         Self { pond, id: None, by: None, wait: Duration::ZERO, parts: Vec::new(), failed: None, work: None }
     }
 
-    /// Makes a retry safe: a unit whose id was committed before answers with that receipt and changes nothing.
+    /// Makes a retry safe: a unit whose id was committed before answers with that receipt and changes nothing; its puts,
+    /// deletions and steps are answered without being done. One whose id is taken by a unit that is not committed is refused
+    /// with `Conflict`, which names it: nothing of that one happened, or it is being worked on.
+    ///
+    /// Said before the first artifact and the first step; afterwards the unit is refused as `Invalid`.
     pub fn id(&mut self, id: CommitId) -> &mut Self {
         self.id = Some(id);
-        self
+        self.early("id")
     }
 
-    /// Says who commits, shown to whoever meets a conflict with it.
+    /// Says who commits, shown to whoever meets a conflict with it. Said before the first artifact, as [`Unit::id`].
     pub fn by(&mut self, by: impl Into<String>) -> &mut Self {
         self.by = Some(by.into());
-        self
+        self.early("by")
     }
 
     /// Makes the unit depend on a lock: the store refuses it as `Fenced` once the lock is not ours any more.
@@ -90,43 +95,17 @@ impl Unit {
         self.push(Ok(Commit::new().trusted().expect(expectation)))
     }
 
-    /// How long somebody else's unit that has the same artifact is waited for; not at all if not said.
+    /// How long somebody else's unit that has the same artifact is waited for; not at all if not said. Said before the
+    /// first artifact, as [`Unit::id`].
     pub fn wait(&mut self, wait: Duration) -> &mut Self {
         self.wait = wait;
-        self
+        self.early("wait")
     }
 
     /// Artifacts: what is written here is staged at once, seen by this unit alone, and committed with it. Ids, names and
     /// waits are said before the first call.
     pub fn artifacts(&mut self) -> UnitArtifacts {
         UnitArtifacts { work: self.work().map_err(Arc::new), committed: self.pond.artifacts() }
-    }
-
-    /// Notes a step outside of the store that is about to be done: an API call, a table that is made. If the unit does
-    /// not happen, the compensation of this name undoes it ([`crate::Units::compensations`]), with these arguments. It is
-    /// called even if the step did not happen, and perhaps more than once: it has to look first.
-    ///
-    /// Do the step when this has answered. One commit point: the step's record.
-    ///
-    /// # Errors
-    /// `Unsupported` when the unit's parts are in another store than artifacts; `Invalid` without a name.
-    pub async fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<()> {
-        let noting = async {
-            if step.is_empty() || compensation.is_empty() {
-                return Err(
-                    Error::invalid("a step and its compensation need names").with_next("name them as whoever undoes them would")
-                );
-            }
-            let args = serde_json::to_value(args).map_err(|e| Error::invalid("the arguments are no JSON").with_source(e))?;
-            let wanted = Wanted {
-                kind: OperationKind::Step,
-                path: step.to_owned(),
-                compensation: Some(compensation.to_owned()),
-                args: Some(args),
-            };
-            self.work()?.working().claim(wanted).await.map(drop)
-        };
-        noting.await.map_err(|e: Error| e.during("unit.step"))
     }
 
     /// Decides against the unit and undoes what it did outside of the store: staged bytes are removed, steps compensated.
@@ -235,7 +214,8 @@ impl Unit {
         Err(Error::invalid("a unit does not trim streams").with_next("trim in a commit of its own"))
     }
 
-    /// Commits everything. One commit point: the whole unit.
+    /// Commits everything. One commit point: the whole unit. Artifacts that a clone of its [`UnitArtifacts`] has not
+    /// finished by then are no part of it, and whoever writes them hears so.
     ///
     /// Where somebody else saved a checkpoint of the same scope in between, the unit is put together again with the next
     /// number. Figures of a run that were recorded before, and are the same, are left out.
@@ -389,7 +369,7 @@ impl Unit {
 
 /// Decides for a unit with operations of its own. What it stays with is mended by the caller, or given up.
 async fn decided(work: &ArtifactWork, commit: Commit) -> Result<Receipt> {
-    match work.working().decide(commit.and(work.parts()?)).await? {
+    match work.decide(commit).await? {
         Outcome::Committed(receipt) => Ok(receipt),
         Outcome::Conflict(conflict) => Err(Error::from_conflict(conflict)),
     }

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!   lease units/collector ─► undo units whose time has run out ─► raise the floor ─► list the place, page by page:
-//!       written below the floor, its unit over or unknown, and no record names it   ─► unused
+//!       its unit over, or unknown and below the floor, and no record names it   ─► unused
 //! ```
 //!
-//! The floor makes "unknown" final: the records of a unit are there before its bytes, and below the floor none begins. And
-//! what nobody names is named by nobody later: only the unit that wrote it, or a commit that expects a record which
-//! names it already, can. So a look at the records after the look at the place is enough.
+//! The floor makes "unknown" final: the records of a unit are there before its bytes, and below the floor none begins. A unit
+//! that is known is judged by its record, so one that cannot be undone yet holds up nothing but its own bytes. And what
+//! nobody names is named by nobody later: only the unit that wrote it, or a commit that expects a record which names it
+//! already, can. So a look at the records after the look at the place is enough.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millpond_core::{Answer, Document, Error, Expectation, Outcome, Query, Read, Records, Result, Store, Write};
-use millpond_objects::{Listed, Location};
+use millpond_core::{Document, Error, Expectation, Outcome, Query, Records, Result, Store, Write};
+use millpond_objects::Location;
 use serde::Serialize;
 
 use super::model::{UnitFloor, UnitInfo, UnitState, moment_of};
@@ -29,7 +29,7 @@ const PAGE: usize = 256;
 /// Unused objects that an answer names; the rest is counted.
 const NAMED: usize = 1_000;
 /// How young the units are that the floor leaves open, unless said otherwise: what clocks of machines may differ by.
-const GRACE: Duration = Duration::from_secs(60 * 60);
+pub(super) const GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Collections whose records name locations in a field `location`.
 pub(crate) const OWNERS: [&str; 2] =
@@ -40,7 +40,8 @@ pub(crate) const OWNERS: [&str; 2] =
 pub struct CollectRequest {
     /// Whether unused objects are removed, or only reported.
     pub remove: bool,
-    /// Units younger than this may still begin, on machines whose clocks are behind. An hour if not said.
+    /// Units younger than this may still begin, on machines whose clocks are behind; what they wrote stays. An hour if not
+    /// said.
     pub grace: Duration,
 }
 
@@ -118,8 +119,17 @@ impl Units {
     }
 
     async fn collected(&self, request: &CollectRequest) -> Result<Collected> {
+        let purpose = "collecting bytes that nobody names";
+        self.alone(purpose, async |lease| self.under(lease, request).await).await
+    }
+
+    /// Does something that only one process may do at a time, under a lock that is renewed meanwhile.
+    ///
+    /// # Errors
+    /// `Conflict`, naming who, when somebody does it.
+    pub(super) async fn alone<T>(&self, purpose: &str, work: impl AsyncFnOnce(&Lease) -> Result<T>) -> Result<T> {
         let undoing = self.undoing();
-        let lock = LockRequest::of(LEASE, TTL).purpose("collecting bytes that nobody names");
+        let lock = LockRequest::of(LEASE, TTL).purpose(purpose);
         let lease = match undoing.locks.try_acquire(&lock).await? {
             Attempt::Acquired(lease) => lease,
             Attempt::Held(info) => {
@@ -128,7 +138,7 @@ impl Units {
             }
         };
         let done = tokio::select! {
-            done = self.under(&lease, request) => done,
+            done = work(&lease) => done,
             lost = undoing.locks.keep(&lease) => Err(lost.err().unwrap_or_else(|| Error::unavailable("the lock was lost"))),
         };
         // Given back also after an error; one that is lost is somebody else's to give back.
@@ -147,6 +157,7 @@ impl Units {
         } else {
             self.possible_floor(request.grace).await?
         };
+        let young = self.before_grace(request.grace);
         let objects = self.undoing().objects.get(&self.undoing().store).await?;
         let mut after: Option<Location> = None;
         loop {
@@ -155,7 +166,7 @@ impl Units {
             after = Some(last.location.clone());
             done.objects += page.len() as u64;
             done.bytes += page.iter().map(|listed| listed.length).sum::<u64>();
-            let unused = self.unused(&page, floor).await?;
+            let unused = self.unused(&page, floor, young).await?;
             if request.remove {
                 self.forget_sums(&unused).await?;
             }
@@ -196,22 +207,23 @@ impl Units {
         Ok(open)
     }
 
-    /// Where the floor could be: at the oldest unit that is not over, or as near to now as the grace leaves.
-    async fn possible_floor(&self, grace: Duration) -> Result<i64> {
-        let store = &self.undoing().store;
-        let mut floor = store.now().as_micros().saturating_sub(i64::try_from(grace.as_micros()).unwrap_or(i64::MAX)) / 1_000;
-        for state in [UnitState::Pending, UnitState::Aborting] {
-            // The key is a UUIDv7, so the first by key has the oldest id.
-            let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(1);
-            if let Some(oldest) = store.query(query).await?.items.first() {
-                floor = floor.min(moment_of(super::steps::id_of(oldest.key.as_str())));
-            }
-        }
-        Ok(floor)
+    /// What is as old as the grace, in milliseconds since 1970.
+    fn before_grace(&self, grace: Duration) -> i64 {
+        let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        self.undoing().store.now().as_micros().saturating_sub(grace) / 1_000
+    }
+
+    /// Where the floor could be: at the oldest unit that can still be committed, or as near to now as the grace leaves.
+    pub(super) async fn possible_floor(&self, grace: Duration) -> Result<i64> {
+        let floor = self.before_grace(grace);
+        // The key is a UUIDv7, so the first by key has the oldest id.
+        let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", UnitState::Pending.as_str()).limit(1);
+        let page = self.undoing().store.query(query).await?;
+        Ok(page.items.first().map_or(floor, |oldest| floor.min(moment_of(super::steps::id_of(oldest.key.as_str())))))
     }
 
     /// Raises the floor as far as it can be.
-    async fn raise_floor(&self, lease: &Lease, grace: Duration) -> Result<i64> {
+    pub(super) async fn raise_floor(&self, lease: &Lease, grace: Duration) -> Result<i64> {
         let store = &self.undoing().store;
         let floor = self.possible_floor(grace).await?;
         for _ in 0..16 {
@@ -233,53 +245,6 @@ impl Units {
             }
         }
         Err(Error::conflict("the floor of units changed again and again").with_next("try again"))
-    }
-
-    /// Those of a page that nobody names and nobody will.
-    async fn unused(&self, page: &[Listed], floor: i64) -> Result<Vec<UnusedObject>> {
-        let store = &self.undoing().store;
-        let old: Vec<&Listed> = page.iter().filter(|listed| moment_of(listed.location.unit()) < floor).collect();
-        if old.is_empty() {
-            return Ok(Vec::new());
-        }
-        let units: BTreeSet<uuid::Uuid> = old.iter().map(|listed| listed.location.unit()).collect();
-        let mut reads = Vec::with_capacity(units.len() + OWNERS.len());
-        for unit in &units {
-            reads.push(Read::Get(Records::<UnitInfo>::id(&unit.to_string())?));
-        }
-        for owner in OWNERS {
-            let locations = old.iter().map(|listed| listed.location.as_str());
-            reads.push(Read::Query(Query::new(owner)?.one_of("location", locations).limit(millpond_core::limits::PAGE_ROWS)));
-        }
-        let mut answers = store.read(reads).await?.into_iter();
-        let mut states = std::collections::BTreeMap::new();
-        for (unit, answer) in units.into_iter().zip(&mut answers) {
-            if let Answer::Record(Some(record)) = answer {
-                states.insert(unit, record.value.decode::<UnitInfo>()?.state);
-            }
-        }
-        let mut named = BTreeSet::new();
-        for answer in answers {
-            let Answer::Page(page) = answer else { continue };
-            if let Some(damaged) = page.damaged.into_iter().next() {
-                return Err(Error::corrupt("a record that may name bytes does not read back").with("record", damaged.what));
-            }
-            if page.next.is_some() {
-                return Err(Error::unavailable("too many records name the same bytes to look at them at once"));
-            }
-            for record in page.items {
-                if let Some(location) = record.value.value()?.get("location").and_then(serde_json::Value::as_str) {
-                    named.insert(location.to_owned());
-                }
-            }
-        }
-        let unused = old.into_iter().filter(|listed| !named.contains(listed.location.as_str()));
-        let unused = unused.filter_map(|listed| {
-            let unit = states.get(&listed.location.unit()).copied();
-            let may_go = unit.is_none_or(UnitState::is_over);
-            may_go.then(|| UnusedObject { location: listed.location.to_string(), length: listed.length, unit })
-        });
-        Ok(unused.collect())
     }
 
     /// Compares the records with the bytes, both ways, and changes nothing: what is missing, and what nobody names. What

@@ -22,7 +22,7 @@ use super::model::{OperationStatus, UnitOperation};
 use super::steps;
 use super::undo::Undoing;
 use crate::locks::Lease;
-use crate::{DeadLetteredItem, FailureDetail};
+use crate::{DeadLetteredItem, FailureDetail, text};
 
 /// How often a compensation is tried before a person is asked.
 pub const COMPENSATION_TRIES: u32 = 5;
@@ -91,7 +91,8 @@ pub(super) enum StepUndone {
     Unknown(String),
 }
 
-/// Undoes one step, with pauses between failures. Each try is noted before the next.
+/// Undoes one step, with pauses between failures. Each try is noted before the next. Whoever calls it renews the lease
+/// meanwhile, and drops it once that is lost.
 ///
 /// # Errors
 /// `Fenced` when the unit's lease is another's by now; what the store fails with.
@@ -116,12 +117,7 @@ async fn undone(undoing: &Undoing, lease: &Lease, step: &mut UnitOperation) -> R
             attempts: step.attempts,
         };
         let began = undoing.store.now();
-        // The lease is renewed while it runs, and nothing runs on once it is lost.
-        let done = tokio::select! {
-            done = handler(told) => done,
-            lost = undoing.locks.keep(lease) => return Err(lost.err().unwrap_or_else(|| Error::unavailable("the lease was lost"))),
-        };
-        match done {
+        match handler(told).await {
             Ok(()) => {
                 step.status = OperationStatus::Compensated;
                 step.error = None;
@@ -130,7 +126,7 @@ async fn undone(undoing: &Undoing, lease: &Lease, step: &mut UnitOperation) -> R
             }
             Err(error) => {
                 step.attempts += 1;
-                step.error = Some(error.to_string());
+                step.error = Some(text::cut(&error.to_string(), steps::REASON_BYTES).to_owned());
                 if step.attempts >= COMPENSATION_TRIES {
                     // The letter first: a step that says FAILED has one. Adding it again changes nothing.
                     let letter = letter(step, &error, began, undoing.store.now());
@@ -161,7 +157,8 @@ fn letter(
     began: millpond_core::Timestamp,
     now: millpond_core::Timestamp,
 ) -> DeadLetteredItem {
-    let mut failure = FailureDetail::of(now, crate::ErrorType::Unknown, error.to_string());
+    let said = error.to_string();
+    let mut failure = FailureDetail::of(now, crate::ErrorType::Unknown, text::cut(&said, steps::REASON_BYTES));
     failure.attempt_number = step.attempts;
     failure.step_failed.clone_from(&step.path);
     failure.duration_us = u64::try_from(now.since(began).as_micros()).unwrap_or(u64::MAX);

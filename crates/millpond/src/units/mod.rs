@@ -1,16 +1,20 @@
 //! Units of work: what one step did, bytes included, happens at once or leaves nothing. `docs/units.md` draws it.
 //!
-//! * `model.rs`: what is kept; `steps.rs`: the commits; `work.rs`: a unit of this process, `queue.rs`: what it registers;
-//!   `undo.rs`: what anybody may do; `compensate.rs`: steps outside; `collect.rs`: bytes that nobody names; `list.rs`: how
+//! * `model.rs`: what is kept; `steps.rs`: the commits; `work.rs`: a unit of this process, `queue.rs`: what it registers,
+//!   `repeat.rs`: one whose id was there before;
+//!   `undo.rs`: what anybody may do; `compensate.rs`: steps outside; `collect.rs`, `unused.rs`: bytes that nobody names; `forget.rs`: units that are over; `list.rs`: how
 //!   units stand.
 
 mod collect;
 mod compensate;
+mod forget;
 mod list;
 mod model;
 mod queue;
+mod repeat;
 mod steps;
 mod undo;
+mod unused;
 mod work;
 
 use std::sync::Arc;
@@ -22,6 +26,7 @@ use millpond_objects::Objects;
 pub(crate) use collect::OWNERS;
 pub use collect::{CollectRequest, Collected, MissingObject, Reconciled, UnusedObject};
 pub use compensate::{COMPENSATION_TRIES, Compensations, StepToUndo, UNITS_JOB};
+pub use forget::ForgottenUnits;
 pub use list::{UnitDetail, UnitFilter};
 pub(crate) use model::COLLECTIONS;
 pub use model::{OperationKind, OperationStatus, PathClaim, UnitFloor, UnitInfo, UnitOperation, UnitState};
@@ -194,7 +199,9 @@ impl Units {
 
 pub(crate) mod blocking {
     //! The same for synchronous callers.
-    use super::{CollectRequest, Collected, Reconciled, Recovered, UnitDetail, UnitFilter, UnitInfo, UnitState};
+    use super::{
+        CollectRequest, Collected, Duration, ForgottenUnits, Reconciled, Recovered, UnitDetail, UnitFilter, UnitInfo, UnitState,
+    };
     use millpond_core::{Page, Result, Versioned};
 
     blocking_api! {
@@ -207,6 +214,8 @@ pub(crate) mod blocking {
             fn list(filter: &UnitFilter) -> Result<Page<Versioned<UnitInfo>>>;
             fn collect(request: &CollectRequest) -> Result<Collected>;
             fn reconcile(limit: usize) -> Result<Reconciled>;
+            fn forget(older_than: Duration, limit: usize) -> Result<ForgottenUnits>;
+            fn would_forget(older_than: Duration, limit: usize) -> Result<ForgottenUnits>;
         }
     }
 }

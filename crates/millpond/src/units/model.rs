@@ -146,7 +146,7 @@ pub enum OperationStatus {
     Done,
     /// It was undone, with its unit.
     Compensated,
-    /// It could not be undone.
+    /// It could not be undone; or, in a unit that was committed, it brought nothing and is no part of it.
     Failed,
 }
 
@@ -165,7 +165,7 @@ impl OperationStatus {
 /// One operation of a unit.
 ///
 /// What is kept of a step says how the step stands. The others stand as their unit does, so that its decision need not
-/// touch each of them: [`UnitOperation::status_in`].
+/// touch each of them, only those that it leaves out: [`UnitOperation::status_in`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UnitOperation {
     /// The unit.
@@ -190,7 +190,7 @@ pub struct UnitOperation {
     /// How often undoing it failed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
-    /// How it failed the last time.
+    /// How it failed the last time, or why it is no part of its unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Fields we do not know.
@@ -207,6 +207,8 @@ impl UnitOperation {
     /// How it stands in a unit that stands so.
     pub fn status_in(&self, unit: UnitState) -> OperationStatus {
         match unit {
+            // What failed, or came too late, was left out.
+            UnitState::Committed if self.status == OperationStatus::Failed => OperationStatus::Failed,
             UnitState::Committed => OperationStatus::Done,
             _ if self.kind == OperationKind::Step => self.status,
             UnitState::Pending | UnitState::Aborting => OperationStatus::Pending,

@@ -7,14 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_core::{Error, ErrorKind};
 
-use super::model::UnitOperation;
+use super::model::{OperationStatus, UnitOperation};
 use super::steps::Entry;
+use crate::text;
 
 /// Operations that are registered with one commit: each is up to three of its 4,096 operations.
 const TOGETHER: usize = 1_000;
 
 /// Operations of a unit. Its decision has at most 4,096, and so has the commit that aborts it: each puts back a claim.
 pub(super) const OPERATIONS: u32 = 1_000;
+
+/// Bytes of arguments of steps that are registered with one commit, which has 8 MiB for all there is.
+const TOGETHER_BYTES: usize = 4 << 20;
+
+/// Bytes that are kept of why an operation brought nothing: a thousand of them fit the deciding commit beside their paths.
+const REASON_BYTES: usize = 1 << 10;
 
 /// What waits and what is registered.
 #[derive(Debug, Default)]
@@ -27,6 +34,12 @@ pub(super) struct Queue {
     last: u32,
     /// Operations that were refused, for those who asked for them.
     refused: BTreeMap<u32, Error>,
+    /// Operations that did all they have to do before the decision.
+    finished: BTreeSet<u32>,
+    /// Why others brought nothing.
+    failures: BTreeMap<u32, String>,
+    /// It is being decided, or undone: nothing joins it any more.
+    closed: bool,
     /// Why the unit cannot be committed any more.
     pub(super) failed: Option<Error>,
 }
@@ -47,6 +60,47 @@ pub(super) struct Batch {
 }
 
 impl Queue {
+    /// Nothing joins the unit from here on.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether nothing joins it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// An operation did what it has to do before the decision. False when that began without it.
+    pub(super) fn finish(&mut self, number: u32) -> bool {
+        if !self.closed {
+            self.finished.insert(number);
+        }
+        !self.closed
+    }
+
+    /// An operation brought nothing, and why.
+    pub(super) fn fail(&mut self, number: u32, error: &Error) {
+        self.failures.insert(number, text::cut(&error.to_string(), REASON_BYTES).to_owned());
+    }
+
+    /// Operations that are registered and are no part of what is decided, as they stand then.
+    pub(super) fn left_out(&self) -> Vec<UnitOperation> {
+        let left_out = self.registered.iter().filter(|operation| !self.finished.contains(&operation.number));
+        let failed = left_out.map(|operation| {
+            let why = self.failures.get(&operation.number).cloned();
+            let error = why.unwrap_or_else(|| "its unit was decided before it was finished".to_owned());
+            UnitOperation { status: OperationStatus::Failed, error: Some(error), ..operation.clone() }
+        });
+        failed.collect()
+    }
+
+    /// Refuses what waits and was never sent. Only who has the turn may: what is on its way is counted from the front.
+    pub(super) fn refuse_waiting(&mut self, error: &Error) {
+        let refused = self.waiting.iter().filter(|waiting| !waiting.unheard).map(|waiting| waiting.operation.number);
+        self.refused.extend(refused.map(|number| (number, error.duplicate())));
+        self.waiting.retain(|waiting| waiting.unheard);
+    }
+
     /// Whether there is no room for a further operation.
     pub(super) fn is_full(&self) -> bool {
         self.last >= OPERATIONS
@@ -88,7 +142,13 @@ impl Queue {
     pub(super) fn send(&mut self) -> Batch {
         let mut paths: BTreeSet<&str> = BTreeSet::new();
         let mut batch = Batch { entries: Vec::new(), unheard: BTreeSet::new() };
+        let mut room = TOGETHER_BYTES;
         for Waiting { operation, unheard } in self.waiting.iter().take(TOGETHER) {
+            let bytes = operation.args.as_ref().map_or(0, |args| args.to_string().len());
+            if bytes > room && !batch.entries.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(bytes);
             let path = operation.path.as_str();
             let claims = operation.kind.claims() && !self.claimed.contains(path) && paths.insert(path);
             batch.entries.push(Entry { operation: operation.clone(), claims });

@@ -6,9 +6,13 @@ use millpond_core::{Acquire, Commit, CommitId, Document, Expectation, Holder, Ke
 use uuid::Uuid;
 
 use super::model::{OperationStatus, PathClaim, UnitFloor, UnitInfo, UnitOperation, UnitState, moment_of};
+use crate::text;
 
 /// How long a unit belongs to whoever works on it without a sign of life.
 pub(crate) const TTL: Duration = Duration::from_secs(30);
+
+/// Bytes that are kept of why a unit was aborted, or why undoing a step failed.
+pub(super) const REASON_BYTES: usize = 4 << 10;
 
 /// What the lease of a unit says that is being worked on.
 pub(super) const PURPOSE: &str = "unit of work";
@@ -62,17 +66,18 @@ fn registered(mut commit: Commit, entries: &[Entry]) -> Result<Commit> {
 }
 
 /// Decides for a unit: all of it, with what its operations and its caller write. Its id is the unit's, so that whoever
-/// did not hear the answer can ask for it.
+/// did not hear the answer can ask for it. What was left out, because it failed or came too late, says so from then on.
 pub(super) fn decide<'p>(
     info: &UnitInfo,
     token: u64,
     now: Timestamp,
     claimed: impl Iterator<Item = &'p str>,
+    left_out: &[UnitOperation],
     parts: Commit,
 ) -> Result<Commit> {
     let lease = lease(&info.id)?;
     let decided = UnitInfo { state: UnitState::Committed, ended: Some(now), ..info.clone() };
-    let commit = Commit::new()
+    let mut commit = Commit::new()
         .trusted()
         .by(&info.worker)
         .fenced(lease.clone(), token)
@@ -80,12 +85,16 @@ pub(super) fn decide<'p>(
         .and(parts)
         .id(CommitId::from_uuid(id_of(&info.id))?)
         .write(Records::put(&decided)?);
+    for operation in left_out {
+        commit = commit.write(Records::put(operation)?);
+    }
     Ok(without_claims(commit, claimed)?.write(Write::Release { lease, token }))
 }
 
 /// Decides against a unit, for whoever has its lease. From here on its own commit is refused.
 pub(super) fn abort(info: &UnitInfo, token: u64, reason: &str, operations: &[UnitOperation]) -> Result<Commit> {
-    let aborting = UnitInfo { state: UnitState::Aborting, reason: Some(reason.to_owned()), ..info.clone() };
+    let reason = text::cut(reason, REASON_BYTES).to_owned();
+    let aborting = UnitInfo { state: UnitState::Aborting, reason: Some(reason), ..info.clone() };
     let commit = Commit::new().trusted().fenced(lease(&info.id)?, token).write(Records::put(&aborting)?);
     let mut paths: Vec<&str> = operations.iter().filter(|o| o.kind.claims()).map(|o| o.path.as_str()).collect();
     paths.sort_unstable();

@@ -1,8 +1,9 @@
 //! Undoing a unit: what anybody may do once its lease can be taken.
 //!
 //! Every step can be done again, by the same process or another: who ends in the middle leaves a unit that the next one
-//! undoes from where it stands.
+//! undoes from where it stands. The lease is renewed until nothing is left to do, however much there is.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use millpond_core::{Document, Error, ErrorKind, Outcome, Query, Records, Result, Store, Versioned};
 use millpond_objects::Location;
 
@@ -15,6 +16,8 @@ use crate::{DeadLetters, text};
 
 /// Operations that are read at once.
 const PAGE: usize = 500;
+/// Objects that are removed at once.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// What undoing needs.
 #[derive(Debug, Clone)]
@@ -138,6 +141,20 @@ impl Undoing {
             self.commit(steps::abort(&info, lease.token, reason, &operations)?).await?;
             info = self.info(unit).await?.value;
         }
+        // Nothing is undone any more once the lease is lost: who has it then does the rest.
+        let undone = tokio::select! {
+            undone = self.undo_operations(lease, &mut operations) => undone?,
+            lost = self.locks.keep(lease) => return Err(lost.err().unwrap_or_else(|| Error::unavailable("the lease was lost"))),
+        };
+        match undone.needs {
+            Some(_) => drop(self.store.try_commit(steps::released(unit, lease.token)?).await?),
+            None => self.commit(steps::undone(&info, lease.token, self.store.now(), undone.state)?).await?,
+        }
+        Ok(undone)
+    }
+
+    /// Undoes the steps of a unit, the last one first, and then removes its bytes, unless it needs another program.
+    async fn undo_operations(&self, lease: &Lease, operations: &mut [UnitOperation]) -> Result<Undone> {
         let mut state = UnitState::Aborted;
         for step in operations.iter_mut().rev() {
             match step.status {
@@ -156,28 +173,23 @@ impl Undoing {
                     state = UnitState::Failed;
                     break;
                 }
-                StepUndone::Unknown(needs) => {
-                    self.store.try_commit(steps::released(unit, lease.token)?).await?;
-                    return Ok(Undone { state: UnitState::Aborting, needs: Some(needs) });
-                }
+                StepUndone::Unknown(needs) => return Ok(Undone { state: UnitState::Aborting, needs: Some(needs) }),
             }
         }
-        self.remove_bytes(&operations).await?;
-        self.commit(steps::undone(&info, lease.token, self.store.now(), state)?).await?;
+        self.remove_bytes(operations).await?;
         Ok(Undone::in_state(state))
     }
 
     async fn remove_bytes(&self, operations: &[UnitOperation]) -> Result<()> {
-        let locations: Vec<&str> =
-            operations.iter().filter(|o| o.kind.has_bytes()).filter_map(|o| o.location.as_deref()).collect();
+        let locations = operations.iter().filter(|o| o.kind.has_bytes()).filter_map(|o| o.location.as_deref());
+        let locations = locations.map(str::parse).collect::<Result<Vec<Location>>>()?;
         if locations.is_empty() {
             return Ok(());
         }
         let objects = self.objects.get(&self.store).await?;
-        for location in locations {
-            objects.remove(&location.parse::<Location>()?).await?;
-        }
-        Ok(())
+        let objects = objects.as_ref();
+        let removed = stream::iter(locations).map(|location| async move { objects.remove(&location).await });
+        removed.buffer_unordered(REMOVED_AT_ONCE).try_collect().await
     }
 
     pub(super) async fn commit(&self, commit: millpond_core::Commit) -> Result<()> {

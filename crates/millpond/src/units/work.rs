@@ -10,6 +10,7 @@
 //! middle costs nobody else anything: the next one with the turn finds it registered already.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -58,13 +59,18 @@ pub(crate) struct Working {
     turn: tokio::sync::Mutex<()>,
     queue: Mutex<Queue>,
     renewing: Mutex<Option<tokio::task::AbortHandle>>,
-    decided: std::sync::atomic::AtomicBool,
+    decided: AtomicBool,
+    /// The id was given: there may be a unit of it already.
+    given: bool,
+    /// There is, and it was committed: nothing is done again.
+    before: AtomicBool,
 }
 
 impl Working {
     /// A unit that nobody knows of yet. Its id, if given, is the id of the commit that decides.
     pub(super) fn new(undoing: Undoing, id: Option<CommitId>, by: Option<String>, wait: Duration) -> Self {
         let store = &undoing.store;
+        let given = id.is_some();
         let worker = by.unwrap_or_else(|| undoing.locks.this_process().name);
         let id = id.map_or_else(|| uuid_v7(store.host()).to_string(), |id| id.to_string());
         let info = UnitInfo {
@@ -84,7 +90,9 @@ impl Working {
             turn: tokio::sync::Mutex::default(),
             queue: Mutex::default(),
             renewing: Mutex::default(),
-            decided: std::sync::atomic::AtomicBool::new(false),
+            decided: AtomicBool::new(false),
+            given,
+            before: AtomicBool::new(false),
         }
     }
 
@@ -96,15 +104,26 @@ impl Working {
         &self.undoing
     }
 
+    /// Whether a unit of this id may have been there before, as far as this process knows.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.given && self.lease.get().is_none() && !self.queue().is_unheard()
+    }
+
+    /// That a unit of this id was committed before.
+    pub(super) fn before(&self) -> &AtomicBool {
+        &self.before
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims a path and registers what is done with it. What others want at the same time goes in the same commit. A
-    /// unit in the way whose time has run out, or whose process is dead, is undone first.
+    /// unit in the way whose time has run out, or whose process is dead, is undone first. Whoever claims has to
+    /// [`Working::finish`] as well, or the decision leaves the operation out.
     ///
     /// # Errors
-    /// `Conflict`, naming who has it, when the path is another's; `Fenced` when this unit was taken over.
+    /// `Conflict`, naming who has it, when the path is another's; `Fenced` when this unit was taken over, or is decided.
     pub(crate) async fn claim(&self, wanted: Wanted) -> Result<UnitOperation> {
         let operation = self.enqueue(wanted)?;
         let _turn = self.turn.lock().await;
@@ -121,6 +140,9 @@ impl Working {
         let mut queue = self.queue();
         if let Some(error) = &queue.failed {
             return Err(error.duplicate());
+        }
+        if queue.is_closed() {
+            return Err(closed(&self.info.id));
         }
         if queue.is_full() {
             return Err(Error::invalid(format!(
@@ -148,6 +170,24 @@ impl Working {
         Ok(operation)
     }
 
+    /// Says that an operation did all that it has to do before the decision.
+    ///
+    /// # Errors
+    /// `Fenced` when the decision began without it: it is no part of the unit.
+    pub(crate) fn finish(&self, number: u32) -> Result<()> {
+        if self.queue().finish(number) { Ok(()) } else { Err(closed(&self.info.id)) }
+    }
+
+    /// Says that an operation brought nothing. What it is told by is shown with it once the unit is committed.
+    pub(crate) fn failed(&self, number: u32, error: &Error) {
+        self.queue().fail(number, error);
+    }
+
+    /// The unit is about to be decided, or undone: what is not finished by now is no part of it.
+    pub(crate) fn close(&self) {
+        self.queue().close();
+    }
+
     /// Registers what waits, or a part of it. Only who has the turn comes here.
     async fn register(&self) -> Result<()> {
         let batch = self.queue().send();
@@ -173,6 +213,9 @@ impl Working {
         let mut pause = PAUSES.0;
         let mut ways = 0;
         loop {
+            if self.is_repeated() {
+                return Ok(entries.iter().map(|entry| entry.operation.number).collect());
+            }
             self.queue().sent(batch);
             let commit = match self.lease.get() {
                 None => steps::begin(&self.info, self.undoing.locks.this_process(), steps::TTL, entries)?,
@@ -191,6 +234,9 @@ impl Working {
             if !before.is_empty() {
                 return Ok(before);
             }
+            if self.given && self.lease.get().is_none() && self.was_decided().await? {
+                continue;
+            }
             // This was answered: whoever is dropped while it waits leaves nothing that is not known.
             self.queue().heard(batch);
             let held = match self.make_way(conflict).await {
@@ -201,7 +247,8 @@ impl Working {
                 Ok(()) => return Err(self.changed_hands()),
                 Err(held) => held,
             };
-            if !held.is_conflict() || tokio::time::Instant::now() + pause > give_up {
+            // A decision that waits for its turn is not kept waiting for what is no part of it.
+            if !held.is_conflict() || self.queue().is_closed() || tokio::time::Instant::now() + pause > give_up {
                 return Err(held);
             }
             tokio::time::sleep(pause).await;
@@ -231,6 +278,13 @@ impl Working {
     async fn registered_before(&self, batch: &Batch) -> Result<BTreeSet<u32>> {
         let records = Records::<UnitOperation>::new(self.undoing.store.clone());
         let mut there = BTreeSet::new();
+        if self.given && self.lease.get().is_none() && !batch.unheard.is_empty() {
+            // Another unit of the same id has operations of the same numbers.
+            let found = Records::<UnitInfo>::new(self.undoing.store.clone()).get(&self.info.id).await?;
+            if found.is_none_or(|found| (&found.value.worker, found.value.began) != (&self.info.worker, self.info.began)) {
+                return Ok(there);
+            }
+        }
         for entry in batch.entries.iter().filter(|entry| batch.unheard.contains(&entry.operation.number)) {
             if records.get(entry.operation.key()?.as_str()).await?.is_some() {
                 there.insert(entry.operation.number);
@@ -285,21 +339,26 @@ impl Working {
     /// # Errors
     /// `Fenced` when it was taken over. `UnknownOutcome` when nobody can tell yet; whoever looks at the unit later will.
     pub(crate) async fn decide(&self, parts: Commit) -> Result<Outcome> {
+        self.close();
         let _turn = self.turn.lock().await;
+        if self.is_repeated() {
+            return self.receipt().await.map(Outcome::Committed);
+        }
+        self.queue().refuse_waiting(&closed(&self.info.id));
         // What nobody heard of may have claimed paths, which the decision has to give back.
         while self.queue().is_unheard() {
             self.register().await?;
         }
         let Some(lease) = self.lease.get() else { return self.undoing.store.try_commit(parts.trusted()).await };
-        let paths = {
+        let (paths, left_out) = {
             let queue = self.queue();
             if let Some(error) = &queue.failed {
                 return Err(error.duplicate());
             }
-            queue.claimed()
+            (queue.claimed(), queue.left_out())
         };
         let paths = paths.iter().map(String::as_str);
-        let commit = steps::decide(&self.info, lease.token, self.undoing.store.now(), paths, parts)?;
+        let commit = steps::decide(&self.info, lease.token, self.undoing.store.now(), paths, &left_out, parts)?;
         let outcome = self.undoing.store.try_commit(commit).await;
         match &outcome {
             Ok(Outcome::Committed(_)) => self.end(),
@@ -312,7 +371,7 @@ impl Working {
 
     /// From here on there is nothing to undo, or others do it.
     fn end(&self) {
-        self.decided.store(true, std::sync::atomic::Ordering::Release);
+        self.decided.store(true, Ordering::Release);
         if let Some(task) = self.renewing.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
         }
@@ -322,10 +381,16 @@ impl Working {
     ///
     /// # Errors
     /// What the store or the place fails with: another process finishes it. `Unsupported` when it takes a compensation
-    /// that this program does not know, `Unavailable` when a step could not be undone.
+    /// that this program does not know, `Unavailable` when a step could not be undone; `Invalid` when a unit of this id
+    /// was committed before.
     pub(crate) async fn undo(&self, reason: &str) -> Result<()> {
+        self.close();
+        if self.is_repeated() {
+            return Err(Error::invalid(format!("unit {} was committed before: all of it happened", self.info.id))
+                .with_next("write what should be there instead"));
+        }
         let Some(lease) = self.lease.get() else { return Ok(()) };
-        if self.decided.load(std::sync::atomic::Ordering::Acquire) {
+        if self.decided.load(Ordering::Acquire) {
             return Ok(());
         }
         let undone = self.undoing.undo_own(&self.info.id, lease, reason).await;
@@ -342,7 +407,7 @@ impl Drop for Working {
     /// A unit that is given up without a word is undone in the background, if there is a runtime; if not, or if that
     /// fails, by whoever looks after its time has run out.
     fn drop(&mut self) {
-        if self.decided.load(std::sync::atomic::Ordering::Acquire) {
+        if self.decided.load(Ordering::Acquire) {
             return;
         }
         self.end();
@@ -352,6 +417,13 @@ impl Drop for Working {
             runtime.spawn(async move { undoing.undo_own(&unit, &lease, "it was given up").await.map(drop) });
         }
     }
+}
+
+/// What an operation is told that the decision does not wait for.
+fn closed(unit: &str) -> Error {
+    Error::new(ErrorKind::Fenced, format!("unit {unit} was committed or undone while this was under way: it is no part of it"))
+        .with("unit", unit)
+        .with_next("wait for every operation before the commit, or do this one in a unit of its own")
 }
 
 fn is_floor(conflict: &Conflict) -> bool {

@@ -76,7 +76,11 @@ pub async fn run(ctx: &Context, command: DeadLettersCommand) -> Result<Exit> {
         DeadLettersCommand::Claim(args) => {
             let mut request = ClaimRequest::of(args.by, args.limit, args.visibility);
             request.job = args.job;
-            ctx.out.list(&CLAIMS, &values(letters.claim(&request).await?)?)?;
+            let claimed = letters.claim(&request).await?;
+            for damaged in &claimed.damaged {
+                crate::report::note(format_args!("{} is claimed and cannot be read: {}", damaged.what, damaged.why));
+            }
+            ctx.out.list(&CLAIMS, &values(claimed.items)?)?;
         }
         DeadLettersCommand::Extend { claim, visibility } => {
             let claim = letters.extend(&claimed(&letters, &claim).await?, visibility).await?;

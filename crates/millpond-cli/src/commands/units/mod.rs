@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use millpond::{
-    CollectRequest, Collected, Error, Pond, Reconciled, Recovered, Result, Timestamp, UnitDetail, UnitFilter, UnitState, Units,
+    CollectRequest, Collected, Error, ForgottenUnits, Pond, Reconciled, Recovered, Result, Timestamp, UnitDetail, UnitFilter,
+    UnitState, Units,
 };
 use serde_json::{Value, json};
 
@@ -58,6 +59,18 @@ pub enum UnitsCommand {
         /// How young units are left open for machines whose clocks are behind
         #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "1h")]
         grace: Duration,
+    },
+    /// Forget units that have been over for long; what they wrote stays
+    Forget {
+        /// Only units that have been over for longer than this
+        #[arg(long, value_name = "LENGTH", value_parser = input::duration)]
+        older_than: Duration,
+        /// Only count what would be forgotten
+        #[arg(long)]
+        dry_run: bool,
+        /// Forget at most this many
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        limit: usize,
     },
     /// Compare the records with the bytes both ways, and change nothing; exit code 5 when bytes are missing
     Reconcile {
@@ -159,6 +172,10 @@ pub async fn run(ctx: &Context, command: UnitsCommand) -> Result<Exit> {
             }
             collected(ctx, &units.collect(&CollectRequest { remove, grace }).await?, remove)?
         }
+        UnitsCommand::Forget { older_than, dry_run, limit } => {
+            forget(ctx, &units, older_than, limit, dry_run).await?;
+            Exit::Ok
+        }
         UnitsCommand::Reconcile { limit } => reconciled(ctx, &units.reconcile(limit).await?)?,
     };
     pond.close().await?;
@@ -248,6 +265,27 @@ fn collected(ctx: &Context, done: &Collected, remove: bool) -> Result<Exit> {
     ));
     crate::report::note(if remove { format!("{unused}: removed") } else { format!("{unused}; remove them with --remove") });
     Ok(told(&done.units))
+}
+
+async fn forget(ctx: &Context, units: &Units, older_than: Duration, limit: usize, dry_run: bool) -> Result<()> {
+    let would = units.would_forget(older_than, limit).await?;
+    if dry_run || would.units == 0 {
+        return ctx.out.say(forgotten(&would, "would be forgotten"), &value(&would)?);
+    }
+    ctx.confirm(format_args!("forgetting {}", counted(would.units, "unit")), "forget")?;
+    let done = units.forget(older_than, limit).await?;
+    ctx.out.say(forgotten(&done, "forgotten"), &value(&done)?)
+}
+
+fn forgotten(done: &ForgottenUnits, what: &str) -> String {
+    let mut text = format!("{} with {} {what}", counted(done.units, "unit"), counted(done.operations, "operation"));
+    if done.kept_failed > 0 {
+        text += &format!("; {} failed: close their dead letters in the job units first", counted(done.kept_failed, "unit"));
+    }
+    if done.kept_young > 0 {
+        text += &format!("; {} not older than one that is being worked on", counted(done.kept_young, "unit"));
+    }
+    if done.more { text + "; there are more" } else { text }
 }
 
 fn reconciled(ctx: &Context, done: &Reconciled) -> Result<Exit> {
