@@ -28,13 +28,13 @@ pub struct PruneArgs {
     #[arg(long, conflicts_with = "execution")]
     list: bool,
     /// Of the list, only those that stand so: running or done
-    #[arg(long, value_name = "STATUS", requires = "list")]
+    #[arg(long, value_name = "STATUS", conflicts_with = "execution")]
     status: Option<PruneStatus>,
     /// Of the list, at most this many
-    #[arg(long, value_name = "N", default_value_t = 50, requires = "list")]
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "execution")]
     limit: usize,
     /// Continue the list after the page that gave out this cursor
-    #[arg(long, value_name = "CURSOR", requires = "list")]
+    #[arg(long, value_name = "CURSOR", conflicts_with = "execution")]
     after: Option<PageCursor>,
 }
 

@@ -7,6 +7,7 @@ use millpond_core::{Commit, Document, Error, Expectation, Expected, Result};
 use super::model::Artifact;
 use super::needed::Subject;
 use super::{ArtifactWork, Artifacts, decide, given_up};
+use crate::lineage::Reference;
 use crate::{Run, pins};
 
 /// How often it is looked anew because the run was changed by others meanwhile.
@@ -80,11 +81,15 @@ impl Artifacts {
             .with_next("delete it in a unit of the run itself, or wait until the run has ended"));
         }
         if let Some(reference) = self.referenced(&[Subject::newest(artifact)]).await?.into_values().next() {
-            return Err(Error::conflict(format!("artifact {:?} is not deleted: {}", artifact.key, reference.why()))
-                .with("key", &artifact.key)
-                .with("row", &reference.row)
-                .with("execution", &reference.execution)
-                .with_next(format!("prune execution {} first, if nobody needs it any more", reference.execution)));
+            let Reference { row, execution, parent } = &reference;
+            return Err(Error::conflict(format!(
+                "artifact {:?} is not deleted: row {row} of execution {execution} came from row {parent}, which made it",
+                artifact.key
+            ))
+            .with("key", &artifact.key)
+            .with("row", &reference.row)
+            .with("execution", &reference.execution)
+            .with_next(format!("prune execution {} first, if nobody needs it any more", reference.execution)));
         }
         Ok(stance.expect)
     }

@@ -158,7 +158,7 @@ impl ReplayRequest {
             .with_next(format!("replay the stage {:?}{rest}", stage.trim_end_matches('/'))));
         }
         let prefix = self.prefix();
-        Key::new(prefix.as_str()).map(drop).map_err(|e| {
+        Key::new(format!("{prefix}m")).map(drop).map_err(|e| {
             Error::invalid(format!("no key begins with {prefix:?}: {}", e.message())).with_next("say less, or other characters")
         })
     }
