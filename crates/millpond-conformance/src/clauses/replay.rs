@@ -1,7 +1,6 @@
 //! Replays: everything is looked at before the first message, and each message is published once, whoever stops where.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millpond::{
     ARTIFACT_REPLAYED, ArtifactKey, ErrorKind, Event, EventFilter, EventQuery, Pond, ProblemKind, Replay, ReplayFilter,
@@ -10,7 +9,7 @@ use millpond::{
 use millpond_objects::Location;
 
 use super::artifacts::write;
-use super::tools::{count, joined, left_behind, refused, soon, stop, unless_stopped, write_all};
+use super::tools::{SOON, count, joined, left_behind, refused, soon, stop, unless_stopped, write_all};
 use crate::{Failure, Ground, Verdict, clauses, ensure, ensure_eq};
 
 clauses! { "replay":
@@ -235,12 +234,12 @@ async fn what_is_expected_may_come_late(ground: Arc<Ground>) -> Verdict {
     let (pond, other) = (ground.pond().await?, ground.second_pond().await?);
     let mut expected = filled(&pond, &["m1", "m2"]).await?;
     expected.push(key("z-late"));
-    let asked = request().expect(expected[0].as_str()).expect(expected[2].as_str()).wait(Duration::from_secs(600));
+    let asked = request().expect(expected[0].as_str()).expect(expected[2].as_str()).wait(2 * SOON);
     let waiting = pond.clone();
     let waiting = tokio::spawn(async move { Ok(waiting.replays().start(&asked).await?) });
     soon("the replay that waits", async {
         while count(&other, "replays").await.is_ok_and(|replays| replays == 0) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })
     .await?;

@@ -194,7 +194,7 @@ async fn concurrent_writers_are_all_seen(ground: Arc<Ground>) -> Verdict {
     loop {
         let request = WatchArtifacts { start: start.clone(), ..WatchArtifacts::execution("e1").until_ended() };
         let mut watch = other.artifacts().watch(request).await?;
-        let Some(event) = watch.next().await? else { break };
+        let Some(event) = next(&mut watch, "the next event, or the end").await? else { break };
         start = StartAt::After(event.cursor.clone());
         seen.push(event);
     }
