@@ -20,6 +20,30 @@ fn removing() -> CollectRequest {
     CollectRequest { remove: true, ..CollectRequest::default() }
 }
 
+/// Whoever calls has tasks that move between threads.
+#[tokio::test]
+async fn every_call_can_be_spawned() {
+    fn spawned<F: Future + Send>(_: F) {}
+    let world = world().await;
+    let (units, artifacts, letters) = (world.pond.units(), world.pond.artifacts(), world.pond.dead_letters());
+    let (request, claim) = (removing(), millpond::ClaimRequest::of("w", 1, DAY));
+    spawned(units.collect(&request));
+    spawned(units.forget(DAY, 1));
+    spawned(units.would_forget(DAY, 1));
+    spawned(units.recover());
+    spawned(units.abort("u", "r"));
+    spawned(units.resume("u"));
+    spawned(units.reconcile(1));
+    spawned(artifacts.write("k", "v", NewArtifact::default()));
+    spawned(artifacts.delete("k"));
+    spawned(artifacts.copy("k", "l"));
+    spawned(world.pond.unit().commit());
+    spawned(world.pond.unit().rollback());
+    spawned(letters.claim(&claim));
+    spawned(letters.list(&millpond::DeadLetterFilter::all()));
+    spawned(world.pond.checkpoints().latest("r"));
+}
+
 /// Sixteen at once: one by one this would not end.
 #[tokio::test]
 async fn objects_of_a_unit_that_is_undone_are_removed_together() {

@@ -119,30 +119,33 @@ impl Units {
     }
 
     async fn collected(&self, request: &CollectRequest) -> Result<Collected> {
-        let purpose = "collecting bytes that nobody names";
-        self.alone(purpose, async |lease| self.under(lease, request).await).await
+        let lease = self.only_one("collecting bytes that nobody names").await?;
+        self.alone(&lease, self.under(&lease, request)).await
     }
 
-    /// Does something that only one process may do at a time, under a lock that is renewed meanwhile.
+    /// Takes the lock of what only one process may do at a time.
     ///
     /// # Errors
     /// `Conflict`, naming who, when somebody does it.
-    pub(super) async fn alone<T>(&self, purpose: &str, work: impl AsyncFnOnce(&Lease) -> Result<T>) -> Result<T> {
+    pub(super) async fn only_one(&self, purpose: &str) -> Result<Lease> {
         let undoing = self.undoing();
         let lock = LockRequest::of(LEASE, TTL).purpose(purpose);
-        let lease = match undoing.locks.try_acquire(&lock).await? {
-            Attempt::Acquired(lease) => lease,
-            Attempt::Held(info) => {
-                return Err(Error::conflict(format!("{} collects already", info.lease.holder.name))
-                    .with_next("wait until it has done, or see it: millpond locks show units/collector"));
-            }
-        };
+        match undoing.locks.try_acquire(&lock).await? {
+            Attempt::Acquired(lease) => Ok(lease),
+            Attempt::Held(info) => Err(Error::conflict(format!("{} collects already", info.lease.holder.name))
+                .with_next("wait until it has done, or see it: millpond locks show units/collector")),
+        }
+    }
+
+    /// Does it, renews the lock meanwhile, and gives it back.
+    pub(super) async fn alone<T>(&self, lease: &Lease, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let locks = &self.undoing().locks;
         let done = tokio::select! {
-            done = work(&lease) => done,
-            lost = undoing.locks.keep(&lease) => Err(lost.err().unwrap_or_else(|| Error::unavailable("the lock was lost"))),
+            done = work => done,
+            lost = locks.keep(lease) => Err(lost.err().unwrap_or_else(|| Error::unavailable("the lock was lost"))),
         };
         // Given back also after an error; one that is lost is somebody else's to give back.
-        let released = undoing.locks.release(&lease).await;
+        let released = locks.release(lease).await;
         let done = done?;
         released?;
         Ok(done)

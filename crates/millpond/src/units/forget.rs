@@ -52,11 +52,15 @@ impl Units {
     /// `Invalid` for a limit of none; `Conflict`, naming who, when somebody forgets or collects already; `Corrupt`, naming the
     /// record, when one does not read back.
     pub async fn forget(&self, older_than: Duration, limit: usize) -> Result<ForgottenUnits> {
-        let forgetting = self.alone("forgetting units", async |lease| {
-            let floor = self.raise_floor(lease, GRACE).await?;
-            self.over_for(older_than, limit, floor, true).await
-        });
-        forgetting.await.map_err(|e| e.during("units.forget"))
+        let forgetting = async {
+            let lease = self.only_one("forgetting units").await?;
+            let under = async {
+                let floor = self.raise_floor(&lease, GRACE).await?;
+                self.over_for(older_than, limit, floor, true).await
+            };
+            self.alone(&lease, under).await
+        };
+        forgetting.await.map_err(|e: Error| e.during("units.forget"))
     }
 
     /// What [`Units::forget`] would do now. Nothing is changed.

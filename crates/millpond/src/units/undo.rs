@@ -3,6 +3,8 @@
 //! Every step can be done again, by the same process or another: who ends in the middle leaves a unit that the next one
 //! undoes from where it stands. The lease is renewed until nothing is left to do, however much there is.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use millpond_core::{Document, Error, ErrorKind, Outcome, Query, Records, Result, Store, Versioned};
 use millpond_objects::Location;
@@ -187,9 +189,11 @@ impl Undoing {
             return Ok(());
         }
         let objects = self.objects.get(&self.store).await?;
-        let objects = objects.as_ref();
-        let removed = stream::iter(locations).map(|location| async move { objects.remove(&location).await });
-        removed.buffer_unordered(REMOVED_AT_ONCE).try_collect().await
+        let removals = locations.into_iter().map(|location| {
+            let objects = Arc::clone(&objects);
+            async move { objects.remove(&location).await }
+        });
+        stream::iter(removals).buffer_unordered(REMOVED_AT_ONCE).try_collect().await
     }
 
     pub(super) async fn commit(&self, commit: millpond_core::Commit) -> Result<()> {

@@ -26,17 +26,19 @@ impl Units {
         if old.is_empty() {
             return Ok(Vec::new());
         }
-        let names = |owner: &&'static str| {
+        let names = OWNERS.iter().map(|owner| {
             let locations = old.iter().map(|listed| listed.location.as_str());
             Ok(Read::Query(Query::new(owner)?.one_of("location", locations).limit(limits::PAGE_ROWS)))
-        };
-        let (mut states, answers) = self.at_once(&old, OWNERS.iter().map(names)).await?;
+        });
+        let names = names.collect::<Result<Vec<Read>>>()?;
+        let (mut states, answers) = self.at_once(&old, names).await?;
         let (named, is_all) = named(answers)?;
         let mut left: Vec<&Listed> = old.iter().copied().filter(|listed| !named.contains(listed.location.as_str())).collect();
         left.retain(|listed| is_over(&states, listed, floor));
         if !is_all && !left.is_empty() {
-            let count = |owner: &'static str, at: &str| Ok(Read::Count(Query::new(owner)?.eq("location", at)));
-            let counts = OWNERS.iter().flat_map(|owner| left.iter().map(|listed| count(owner, listed.location.as_str())));
+            let count = |owner: &str, at: &str| Ok(Read::Count(Query::new(owner)?.eq("location", at)));
+            let counts = OWNERS.iter().flat_map(|owner| left.iter().map(move |listed| count(owner, listed.location.as_str())));
+            let counts = counts.collect::<Result<Vec<Read>>>()?;
             let (now, answers) = self.at_once(&left, counts).await?;
             let counts = answers.map(Answer::into_count).collect::<Result<Vec<u64>>>()?;
             let many = left.len();
@@ -54,14 +56,11 @@ impl Units {
     }
 
     /// How the units of some objects stand, and what else is asked, all at one moment.
-    async fn at_once(
-        &self,
-        objects: &[&Listed],
-        more: impl Iterator<Item = Result<Read>> + Send,
-    ) -> Result<(States, IntoIter<Answer>)> {
+    async fn at_once(&self, objects: &[&Listed], more: Vec<Read>) -> Result<(States, IntoIter<Answer>)> {
         let units: BTreeSet<Uuid> = objects.iter().map(|listed| listed.location.unit()).collect();
         let units_of = units.iter().map(|unit| Ok(Read::Get(Records::<UnitInfo>::id(&unit.to_string())?)));
-        let reads = units_of.chain(more).collect::<Result<Vec<Read>>>()?;
+        let mut reads = units_of.collect::<Result<Vec<Read>>>()?;
+        reads.extend(more);
         let mut answers = self.undoing().store.read(reads).await?.into_iter();
         let mut states = States::new();
         for (unit, answer) in units.iter().zip(&mut answers) {
