@@ -213,3 +213,19 @@ fn a_watch_that_met_damage_says_so_when_it_ends() {
     let shown = String::from_utf8_lossy(&watched.stdout);
     assert!(shown.lines().last().is_some_and(|line| line.contains("m9.html")), "it goes on behind it: {shown}");
 }
+
+#[test]
+fn everything_that_is_damaged_has_a_line_of_its_own_and_the_numbers_come_last() {
+    let scene = written();
+    let objects = walkdir::WalkDir::new(scene.path().join("millpond-data/objects"));
+    for file in objects.into_iter().map(|file| file.expect("a file")).filter(|file| file.file_type().is_file()) {
+        std::fs::write(file.path(), "cut").expect("written");
+    }
+    let verified = scene.quiet("artifacts verify -o jsonl");
+    assert_eq!(verified.status.code(), Some(5));
+    let shown = String::from_utf8_lossy(&verified.stdout);
+    let lines: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 4, "{shown}");
+    assert_eq!(lines[1]["record"], "artifacts/executions/e1/crawl/fetch/m1.html");
+    assert_eq!((&lines[3]["looked_at"], &lines[3]["damaged"]), (&json!(3), &json!(3)), "{shown}");
+}
