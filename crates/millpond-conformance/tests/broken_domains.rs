@@ -45,15 +45,7 @@ const RACES: [(&str, &[&str]); 42] = [
     // Beside a machine that stands still its lease runs out, whoever keeps it.
     (
         "units::a_unit_of_artifacts_happens_once",
-        &[
-            "first-put-only",
-            "ignored-overwrites",
-            "ignored-deletes",
-            "empty-pages",
-            "ghost-records",
-            "blind-to-absence",
-            "blind-to-existence",
-        ],
+        &["first-put-only", "ignored-overwrites", "ignored-deletes", "empty-pages", "ghost-records", "blind-to-existence"],
     ),
     ("artifacts::one_of_many_creates", &["first-put-only", "ignored-deletes", "empty-pages", "ghost-records"]),
     ("artifacts::one_of_many_replaces", &["first-put-only", "ignored-deletes", "empty-pages", "ghost-records"]),
