@@ -39,7 +39,10 @@ pub struct Kept {
 
 /// The artifact that a stage makes of a file.
 fn key_of(run: &str, stage: Stage, file: &str, extension: &str) -> String {
-    let key = |message: &str| ArtifactKey::new(run, ROUTE, stage.name(), message).extension(extension).to_string();
+    let key = |message: &str| {
+        let key = ArtifactKey::new(run, ROUTE, stage.name(), message);
+        if extension.is_empty() { key } else { key.extension(extension) }.to_string()
+    };
     let named = key(file);
     if named.len() <= KEY_BYTES { named } else { key(&sha256_hex(file.as_bytes())) }
 }
@@ -47,7 +50,7 @@ fn key_of(run: &str, stage: Stage, file: &str, extension: &str) -> String {
 fn source_key(run: &str, file: &str) -> String {
     match file.rsplit_once('.') {
         Some((name, extension)) if !name.is_empty() && !extension.contains('/') => key_of(run, Stage::Collect, name, extension),
-        _ => key_of(run, Stage::Collect, file, "txt"),
+        _ => key_of(run, Stage::Collect, file, ""),
     }
 }
 

@@ -133,7 +133,9 @@ impl ArtifactWork {
             let draft = self.draft(&operation, new);
             if self.working.is_repeated() {
                 // The bytes of the first one are there, and nothing is written over them.
-                return Ok((summed(body, draft).await?, Vec::new()));
+                let (given, sums) = summed(body, draft).await?;
+                let first = self.done_before(&operation).await?.and_then(|version| version.artifact);
+                return Ok(((first.unwrap_or(given), sums), Vec::new()));
             }
             // Under the claim: nobody else changes it from here on.
             let expect = self.condition(key, only).await?;
