@@ -287,6 +287,33 @@ fn a_damaged_segment_is_named_before_anything_is_made_again() {
 }
 
 #[test]
+fn a_replay_of_an_earlier_demo_is_given_up() {
+    let scene = Scene::new();
+    support::corpus(&scene.path().join("texts"), 60, &mut support::Random::new(7));
+    digest(&scene.quiet("demo texts"));
+    let mut child = Command::new(support::millpond())
+        .args(["demo", "replay"])
+        .current_dir(scene.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    // Killed once its run is there.
+    while !String::from_utf8_lossy(&scene.quiet("runs list").stdout).contains("running") {
+        assert!(child.try_wait().expect("known").is_none(), "it ended before it could be killed");
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+    digest(&scene.quiet("demo texts --fresh"));
+    let (code, said) = replay(&scene);
+    assert_eq!((code, &said["same"]), (Some(0), &64.into()), "{said}");
+    let runs = String::from_utf8_lossy(&scene.quiet("runs list").stdout).into_owned();
+    assert_eq!((runs.matches("cancelled").count(), runs.matches("running").count()), (1, 0), "{runs}");
+    let pins: serde_json::Value = serde_json::from_slice(&scene.quiet("pins list -o json").stdout).expect("JSON");
+    assert_eq!(pins["items"], serde_json::json!([]));
+}
+
+#[test]
 fn killed_while_it_replays_it_goes_on() {
     let scene = Scene::new();
     support::corpus(&scene.path().join("texts"), 60, &mut support::Random::new(7));
@@ -298,11 +325,12 @@ fn killed_while_it_replays_it_goes_on() {
             .args(["demo", "replay"])
             .current_dir(scene.path())
             .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
+            .stderr(std::process::Stdio::inherit())
             .spawn()
             .expect("starts");
         std::thread::sleep(pause);
-        if child.try_wait().expect("known").is_some() {
+        if let Some(status) = child.try_wait().expect("known") {
+            assert!(status.success(), "a life that was not killed ends well: {status}");
             break;
         }
         child.kill().expect("killed");

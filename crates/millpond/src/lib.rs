@@ -113,9 +113,9 @@ pub use sessions::{
 pub use tree::{Adoption, Fate, Tree, TreeMode, TreeStatus};
 pub use unit::{STEP_ARGS_BYTES, Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
 pub use units::{
-    COMPENSATION_TRIES, CollectRequest, Collected, Compensations, ForgottenUnits, MissingObject, OperationKind, OperationStatus,
-    PathClaim, Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor, UnitInfo, UnitOperation,
-    UnitState, Units, UnusedObject,
+    COMPENSATION_TIME, COMPENSATION_TRIES, CollectRequest, Collected, Compensations, ForgottenUnits, MissingObject,
+    OperationKind, OperationStatus, PathClaim, Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor,
+    UnitInfo, UnitOperation, UnitState, Units, UnusedObject,
 };
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,

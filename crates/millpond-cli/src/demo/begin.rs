@@ -35,6 +35,18 @@ pub fn unit(pond: &Pond, lease: &Lease, renewed: &mut Instant) -> Unit {
     unit
 }
 
+/// Does work that commits nothing for long, while the lock is renewed.
+///
+/// # Errors
+/// `Fenced` once the lock is another's.
+pub async fn keeping<T>(pond: &Pond, lease: &Lease, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let locks = pond.locks();
+    tokio::select! {
+        done = work => done,
+        lost = locks.keep(lease) => Err(lost.err().unwrap_or_else(|| Error::unavailable("the lock of the demo was lost"))),
+    }
+}
+
 /// Where the checkpoints are.
 pub fn scope() -> Scope {
     Scope::Workflow(WORKFLOW.to_owned())

@@ -73,19 +73,24 @@ struct Replaying<'a> {
 impl Replaying<'_> {
     async fn drive(&mut self, first: &State) -> Result<Again> {
         let saved: Option<Again> = self.pond.checkpoints().latest(scope()).await?.map(|c| c.json()).transpose()?;
-        let mut again = match saved.filter(|again| again.of == first.run && again.state.stage != Stage::Done) {
+        let mut again = match saved.filter(|again| again.state.stage != Stage::Done) {
+            Some(other) if other.of != first.run => {
+                self.give_up(&other, &format!("the demo was started over as {}", first.run)).await?;
+                self.begin(first).await?
+            }
             Some(again) => {
                 report::note(format_args!("going on with run {}, step {}", again.state.run, again.state.step + 1));
                 again
             }
             None => self.begin(first).await?,
         };
-        let published = match self.publish(&again).await {
+        let (pond, lease) = (self.pond, self.lease.clone());
+        let published = match begin::keeping(pond, &lease, self.publish(&again)).await {
             Ok(published) => published,
             Err(error) => return Err(self.refused(&again, error).await?),
         };
         report::note(format_args!("replay {} put {} messages into {}", published.id, published.published, published.to_stream));
-        let index = self.read(&published).await?;
+        let index = begin::keeping(pond, &lease, self.read(&published)).await?;
         let mut progress = Progress::new();
         while again.state.stage != Stage::Done {
             progress.at(&again.state);
@@ -108,12 +113,28 @@ impl Replaying<'_> {
         Ok(again)
     }
 
+    /// Ends one of an earlier demo, whose replay would keep that one pinned.
+    async fn give_up(&mut self, other: &Again, reason: &str) -> Result<()> {
+        if let Some(replay) = self.begun(other).await?.filter(|replay| !replay.status.is_over()) {
+            self.pond.replays().cancel(&replay.id, reason).await?;
+        }
+        let mut unit = self.unit();
+        unit.runs().finish(&other.state.run, RunEnd::cancelled(reason));
+        unit.checkpoints(scope()).save(&over(other));
+        unit.commit().await.map(drop)
+    }
+
+    /// The replay of a batch, if it was begun.
+    async fn begun(&self, again: &Again) -> Result<Option<Versioned<Replay>>> {
+        let filter = ReplayFilter { batch: Some(again.state.run.clone()), limit: 1, ..ReplayFilter::default() };
+        Ok(self.pond.replays().list(&filter).await?.items.into_iter().next())
+    }
+
     /// Every segment as a message, each once, in the order of the keys.
     async fn publish(&self, again: &Again) -> Result<Replay> {
         let replays = self.pond.replays();
         let batch = &again.state.run;
-        let begun = replays.list(&ReplayFilter { batch: Some(batch.clone()), limit: 1, ..ReplayFilter::default() }).await?;
-        let id = match begun.items.into_iter().next() {
+        let id = match self.begun(again).await? {
             Some(replay) => replay.value.id,
             None => {
                 let request = ReplayRequest::of(&again.of, ROUTE, Stage::Segment.name(), format!("demo/{batch}"));
@@ -130,16 +151,13 @@ impl Replaying<'_> {
     /// Ends the run of a replay that will never be published, so that the next one begins anew. Any other error leaves
     /// it to be gone on with.
     async fn refused(&mut self, again: &Again, error: Error) -> Result<Error> {
-        let filter = ReplayFilter { batch: Some(again.state.run.clone()), limit: 1, ..ReplayFilter::default() };
-        let over = |replay: &Versioned<Replay>| matches!(replay.status, ReplayStatus::Refused | ReplayStatus::Cancelled);
-        if !self.pond.replays().list(&filter).await?.items.iter().any(over) {
+        let begun = self.begun(again).await?;
+        if !begun.is_some_and(|replay| matches!(replay.status, ReplayStatus::Refused | ReplayStatus::Cancelled)) {
             return Ok(error);
         }
-        let mut ended = again.clone();
-        ended.state.stage = Stage::Done;
         let mut unit = self.unit();
         unit.runs().finish(&again.state.run, RunEnd::failed(error.to_string()));
-        unit.checkpoints(scope()).save(&ended);
+        unit.checkpoints(scope()).save(&over(again));
         unit.commit().await?;
         Ok(error)
     }
@@ -190,6 +208,11 @@ impl Replaying<'_> {
     fn unit(&mut self) -> millpond::Unit {
         begin::unit(self.pond, &self.lease, &mut self.renewed)
     }
+}
+
+/// The same, with nothing left to be done.
+fn over(again: &Again) -> Again {
+    Again { of: again.of.clone(), state: State { stage: Stage::Done, ..again.state.clone() } }
 }
 
 fn scope() -> Scope {

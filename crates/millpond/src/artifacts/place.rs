@@ -64,7 +64,9 @@ impl Artifacts {
     async fn nobody_works(&self) -> Result<()> {
         for state in [UnitState::Pending, UnitState::Aborting] {
             let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(1);
-            if let Some(unit) = self.store().query(query).await?.items.into_iter().next() {
+            let page = self.store().query(query).await?;
+            crate::units::readable(&page.damaged)?;
+            if let Some(unit) = page.items.into_iter().next() {
                 return Err(Error::conflict(format!(
                     "unit {} is {state}: its bytes are on their way to the old place",
                     unit.key

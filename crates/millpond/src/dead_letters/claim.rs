@@ -83,6 +83,8 @@ impl DeadLetters {
         for Claim { token, until, letter } in claims {
             match self.readable(letter).await? {
                 Ok(letter) => claimed.items.push(Claim { token, until, letter }),
+                // Purged since it was claimed: there is nothing left to work on, and its token is void.
+                Err(gone) if gone.error.is_not_found() => {}
                 Err(unreadable) => {
                     claimed.damaged.push(unreadable.told);
                     failed = failed.or(Some(unreadable.error).filter(|error| error.kind() != ErrorKind::Corrupt));

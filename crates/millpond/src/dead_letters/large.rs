@@ -9,6 +9,9 @@ use super::{DeadLetteredItem, DeadLetters};
 use crate::payloads::{PayloadObject, Payloads};
 use crate::units::Working;
 
+/// How often a letter that is exchanged while it is read is looked at anew.
+const LOOKS: u32 = 16;
+
 /// Bytes of an item's data that stay in the letter's record. The rest of a document is for the history of the failures.
 const INLINE_BYTES: usize = 900 << 10;
 
@@ -86,21 +89,31 @@ impl DeadLetters {
         Ok(self.filled(letter).await.map_err(|error| Unreadable { told: Damaged { what, why: error.to_string() }, error }))
     }
 
-    /// A letter with its data.
+    /// A letter with its data; as it is now, where it was exchanged since it was read.
+    ///
+    /// # Errors
+    /// `NotFound` when it was purged since; `Corrupt` when its data does not read back.
     pub(super) async fn filled(&self, mut letter: DeadLetter) -> Result<DeadLetter> {
-        if let Some(location) = &letter.payload_object {
+        let mut looks = 0;
+        while let Some(location) = &letter.payload_object {
             let damaged = |why: &str| {
                 let (job, item) = (&letter.job_id, &letter.item.item_id);
                 Error::corrupt(format!("the data of dead letter {item} of job {job} {why}"))
             };
-            letter.item.item_data = match self.payloads.read(location).await? {
-                Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| damaged("is not JSON").with_source(e))?,
+            match self.payloads.read(location).await? {
+                Some(bytes) => {
+                    letter.item.item_data = serde_json::from_slice(&bytes).map_err(|e| damaged("is not JSON").with_source(e))?;
+                    return Ok(letter);
+                }
                 // Purged since the letter was read, or exchanged: the letter says which.
                 None => match Records::<DeadLetter>::new(self.store.clone()).get(letter.key()?.as_str()).await? {
+                    None => return Err(Error::not_found("the dead letter was purged while it was read")),
                     Some(now) if now.value.payload_object == letter.payload_object => return Err(damaged("has no record")),
-                    _ => Value::Null,
+                    Some(_) if looks == LOOKS => return Err(damaged("was exchanged again and again while it was read")),
+                    Some(now) => letter = now.value,
                 },
-            };
+            }
+            looks += 1;
         }
         Ok(letter)
     }

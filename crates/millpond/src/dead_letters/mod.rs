@@ -88,10 +88,11 @@ impl DeadLetters {
     pub async fn get(&self, job: &str, item: &str) -> Result<Option<Versioned<DeadLetter>>> {
         let getting = async {
             match self.letters().get(key(job, item)?.as_str()).await? {
-                Some(letter) => {
-                    let value = self.filled(letter.value.clone()).await?;
-                    Ok(Some(Versioned { value, ..letter }))
-                }
+                Some(letter) => match self.filled(letter.value.clone()).await {
+                    Ok(value) => Ok(Some(Versioned { value, ..letter })),
+                    Err(error) if error.is_not_found() => Ok(None),
+                    Err(error) => Err(error),
+                },
                 None => Ok(None),
             }
         };
@@ -140,6 +141,8 @@ impl DeadLetters {
         for letter in items {
             match self.readable(letter.value.clone()).await? {
                 Ok(value) => filled.push(Versioned { value, ..letter }),
+                // Purged since the page was read.
+                Err(gone) if gone.error.is_not_found() => {}
                 Err(unreadable) => damaged.push(unreadable.told),
             }
         }

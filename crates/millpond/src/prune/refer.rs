@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use millpond_core::{Document, PageCursor, Query, Records, Result, Store};
+use millpond_core::{Damaged, Document, Error, PageCursor, Query, Records, Result, Store};
 use serde::Serialize;
 
 use crate::lineage::{Reference, edges, executions_of};
@@ -87,6 +87,7 @@ pub(super) async fn lineage_of(store: &Store, execution: &str, reasons: &mut Rea
     loop {
         let query = Query::new(LineageRow::COLLECTION.name())?.eq("execution", execution).limit(ROWS).after(after);
         let page = store.query(query).await?;
+        readable(&page.damaged)?;
         let ids: Vec<String> = page.items.iter().map(|row| row.key.as_str().to_owned()).collect();
         found.rows += ids.len() as u64;
         if !ids.is_empty() {
@@ -107,6 +108,7 @@ async fn children(store: &Store, execution: &str, parents: &[String], reasons: &
     let mut after: Option<PageCursor> = None;
     loop {
         let page = Records::<LineageEdge>::new(store.clone()).page(edges("parent", parents)?.limit(EDGES).after(after)).await?;
+        readable(&page.damaged)?;
         let children: BTreeSet<&str> = page.items.iter().map(|edge| edge.value.child.as_str()).collect();
         let executions = executions_of(store, &children).await?;
         for edge in &page.items {
@@ -127,4 +129,12 @@ async fn children(store: &Store, execution: &str, parents: &[String], reasons: &
             return Ok(others);
         }
     }
+}
+
+/// Refuses to look past a record that may be a reference.
+fn readable(damaged: &[Damaged]) -> Result<()> {
+    let Some(damaged) = damaged.first() else { return Ok(()) };
+    Err(Error::corrupt(format!("{} does not read back, and may be what refers to the execution: {}", damaged.what, damaged.why))
+        .with("record", &damaged.what)
+        .with_next("look at it with millpond records get, and put it right or delete it with millpond records delete"))
 }

@@ -73,6 +73,10 @@ impl Unit {
     /// deletions and steps are answered without being done. One whose id is taken by a unit that is not committed is refused
     /// with `Conflict`, which names it: nothing of that one happened, or it is being worked on.
     ///
+    /// The id is a moment, too: once a collector has looked for unused bytes ([`crate::Units::collect`]), a unit with
+    /// artifacts or steps whose id is older than the collector's hour of grace is refused. So an id is made when its unit is
+    /// begun for the first time, and a retry of one that never reached the store takes a new one.
+    ///
     /// Said before the first artifact and the first step; afterwards the unit is refused as `Invalid`.
     pub fn id(&mut self, id: CommitId) -> &mut Self {
         self.id = Some(id);
@@ -431,7 +435,7 @@ pub(crate) mod blocking {
         ///
         /// # Errors
         /// Those of the async operation; `Invalid` when called inside an async runtime.
-        pub fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<()> {
+        pub fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<bool> {
             let (unit, bridge) = (&mut self.unit, &self.bridge);
             bridge.run(unit.step(step, compensation, args))
         }

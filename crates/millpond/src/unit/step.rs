@@ -14,12 +14,13 @@ impl Unit {
     /// not happen, the compensation of this name undoes it ([`crate::Units::compensations`]), with these arguments. It is
     /// called even if the step did not happen, and perhaps more than once: it has to look first.
     ///
-    /// Do the step when this has answered. One commit point: the step's record.
+    /// Do the step when this has answered true. False says that a unit of this id was committed before: the step was done
+    /// then, and is not to be done again. One commit point: the step's record.
     ///
     /// # Errors
     /// `Unsupported` when the unit's parts are in another store than artifacts; `Invalid` without a name, or when the
     /// arguments have more than [`STEP_ARGS_BYTES`] of JSON.
-    pub async fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<()> {
+    pub async fn step(&mut self, step: &str, compensation: &str, args: &impl serde::Serialize) -> Result<bool> {
         let noting = async {
             if step.is_empty() || compensation.is_empty() {
                 return Err(
@@ -38,7 +39,8 @@ impl Unit {
             let working = work.working();
             working.repeats().await?;
             let operation = working.claim(wanted).await?;
-            working.finish(operation.number)
+            working.finish(operation.number)?;
+            Ok(!working.is_repeated())
         };
         noting.await.map_err(|e: Error| e.during("unit.step"))
     }

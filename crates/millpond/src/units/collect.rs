@@ -88,7 +88,7 @@ pub struct Reconciled {
     pub records: u64,
     /// Records whose bytes are missing or of another length: key, location, and what was found.
     pub missing: Vec<MissingObject>,
-    /// How many those are; an answer names the first thousand.
+    /// How many those are; the answer names as many of them as were asked for.
     pub missing_in_all: u64,
     /// Objects that nobody names, as a collection would report them.
     pub unused: Collected,
@@ -222,6 +222,7 @@ impl Units {
         // The key is a UUIDv7, so the first by key has the oldest id.
         let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", UnitState::Pending.as_str()).limit(1);
         let page = self.undoing().store.query(query).await?;
+        super::readable(&page.damaged)?;
         Ok(page.items.first().map_or(floor, |oldest| floor.min(moment_of(super::steps::id_of(oldest.key.as_str())))))
     }
 

@@ -24,6 +24,8 @@ use super::undo::Undoing;
 use crate::locks::Lease;
 use crate::{DeadLetteredItem, FailureDetail, text};
 
+/// How long one try of a compensation may take. What takes longer has failed, so that one that hangs holds nothing for ever.
+pub const COMPENSATION_TIME: Duration = Duration::from_secs(60 * 60);
 /// How often a compensation is tried before a person is asked.
 pub const COMPENSATION_TRIES: u32 = 5;
 /// The pause after the first failure; each further one is twice as long.
@@ -117,7 +119,8 @@ async fn undone(undoing: &Undoing, lease: &Lease, step: &mut UnitOperation) -> R
             attempts: step.attempts,
         };
         let began = undoing.store.now();
-        match handler(told).await {
+        let tried = tokio::time::timeout(COMPENSATION_TIME, handler(told)).await;
+        match tried.unwrap_or_else(|_| Err(Error::unavailable(format!("it took longer than {COMPENSATION_TIME:?}")))) {
             Ok(()) => {
                 step.status = OperationStatus::Compensated;
                 step.error = None;

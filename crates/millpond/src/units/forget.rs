@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use millpond_core::{
-    Commit, Document, Error, Expectation, Outcome, Page, PageCursor, Query, Records, Result, Timestamp, Versioned, Write, limits,
+    Commit, Document, Error, Expectation, Key, Outcome, Page, PageCursor, Query, Records, Result, Timestamp, Versioned, Write,
+    limits,
 };
 use serde::Serialize;
 
@@ -36,10 +37,10 @@ pub struct ForgottenUnits {
     pub more: bool,
 }
 
-/// A unit that goes, with the numbers of its operations.
+/// A unit that goes, with the keys of its operations.
 struct Going {
     unit: Versioned<UnitInfo>,
-    operations: Vec<UnitOperation>,
+    operations: Vec<Key>,
 }
 
 impl Units {
@@ -83,18 +84,22 @@ impl Units {
             let mut after = None;
             loop {
                 let page = self.ended(state, before, after).await?;
+                super::readable(&page.damaged)?;
                 let mut going = Vec::new();
                 for unit in page.items {
                     if done.units + going.len() as u64 >= limit as u64 {
                         done.more = true;
                         break;
                     }
-                    let operations = self.undoing().operations(&unit.value.id).await?;
                     if moment_of(steps::id_of(&unit.value.id)) >= floor {
                         done.kept_young += 1;
-                    } else if state == UnitState::Failed && !self.is_closed(&operations).await? {
+                        continue;
+                    }
+                    let operations = self.undoing().operations(&unit.value.id).await?;
+                    if state == UnitState::Failed && !self.is_closed(&operations).await? {
                         done.kept_failed += 1;
                     } else {
+                        let operations = operations.iter().map(Document::key).collect::<Result<_>>()?;
                         going.push(Going { unit, operations });
                     }
                 }
@@ -135,7 +140,7 @@ impl Units {
             // A unit that failed may be taken up again meanwhile; then it stays.
             commit = commit.expect(Expectation::Revision(id.clone(), unit.revision)).write(Write::Delete(id));
             for operation in &operations {
-                commit = commit.write(Write::Delete(Records::<UnitOperation>::id(operation.key()?.as_str())?));
+                commit = commit.write(Write::Delete(Records::<UnitOperation>::id(operation.as_str())?));
             }
             together.units += 1;
             together.operations += operations.len() as u64;

@@ -20,12 +20,12 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_core::{CommitId, Document, Error, ErrorClass, ErrorKind, Query, Result, Store};
+use millpond_core::{CommitId, Damaged, Document, Error, ErrorClass, ErrorKind, Query, Result, Store};
 use millpond_objects::Objects;
 
 pub(crate) use collect::OWNERS;
 pub use collect::{CollectRequest, Collected, MissingObject, Reconciled, UnusedObject};
-pub use compensate::{COMPENSATION_TRIES, Compensations, StepToUndo, UNITS_JOB};
+pub use compensate::{COMPENSATION_TIME, COMPENSATION_TRIES, Compensations, StepToUndo, UNITS_JOB};
 pub use forget::ForgottenUnits;
 pub use list::{UnitDetail, UnitFilter};
 pub(crate) use model::COLLECTIONS;
@@ -195,6 +195,17 @@ impl Units {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses to look past a unit that does not read back: it may be one that is being worked on.
+pub(crate) fn readable(damaged: &[Damaged]) -> Result<()> {
+    let Some(damaged) = damaged.first() else { return Ok(()) };
+    Err(Error::corrupt(format!(
+        "unit {} does not read back, and may be one that is being worked on: {}",
+        damaged.what, damaged.why
+    ))
+    .with("record", &damaged.what)
+    .with_next("look at it with millpond records get, and put it right or delete it with millpond records delete"))
 }
 
 pub(crate) mod blocking {

@@ -349,12 +349,11 @@ impl Working {
         while self.queue().is_unheard() {
             self.register().await?;
         }
+        // Also without a lease: a beginning that nobody can tell of may be in the store, and will be undone.
+        self.can_be_committed()?;
         let Some(lease) = self.lease.get() else { return self.undoing.store.try_commit(parts.trusted()).await };
         let (paths, left_out) = {
             let queue = self.queue();
-            if let Some(error) = &queue.failed {
-                return Err(error.duplicate());
-            }
             (queue.claimed(), queue.left_out())
         };
         let paths = paths.iter().map(String::as_str);
@@ -367,6 +366,10 @@ impl Working {
             _ => {}
         }
         outcome
+    }
+
+    fn can_be_committed(&self) -> Result<()> {
+        self.queue().failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
 
     /// From here on there is nothing to undo, or others do it.
@@ -389,10 +392,16 @@ impl Working {
             return Err(Error::invalid(format!("unit {} was committed before: all of it happened", self.info.id))
                 .with_next("write what should be there instead"));
         }
-        let Some(lease) = self.lease.get() else { return Ok(()) };
         if self.decided.load(Ordering::Acquire) {
             return Ok(());
         }
+        // The first operation may be on its way to begin the unit: whoever sends it has the turn, or left it unheard.
+        let _turn = self.turn.lock().await;
+        self.queue().refuse_waiting(&closed(&self.info.id));
+        while self.lease.get().is_none() && self.queue().is_unheard() {
+            self.register().await?;
+        }
+        let Some(lease) = self.lease.get() else { return self.can_be_committed() };
         let undone = self.undoing.undo_own(&self.info.id, lease, reason).await;
         self.end();
         match undone {
@@ -433,5 +442,5 @@ fn is_floor(conflict: &Conflict) -> bool {
 
 fn below_floor(unit: &str) -> Error {
     Error::conflict(format!("unit {unit} is older than what the collector of unused bytes has left open"))
-        .with_next("begin a new unit; if this happens again, set the clock of this machine")
+        .with_next("begin a new unit with a new id; where no id was given and this happens again, set the clock of this machine")
 }

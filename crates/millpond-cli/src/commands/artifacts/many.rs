@@ -112,10 +112,12 @@ pub(super) async fn verify(ctx: &Context, artifacts: &Artifacts, request: &Verif
             damage.add(damaged);
         }
     });
-    let done = done.await?;
+    let done = done.await;
     drop(bar);
+    // What was found is printed also when it could not go on.
     damage.flush();
     damage.printed?;
+    let done = done?;
     match ctx.out.format() {
         Format::Table => {}
         Format::Json => ctx.out.item(&value(&done)?)?,

@@ -58,6 +58,7 @@ pub async fn run(ctx: &Context, command: DeadLettersCommand) -> Result<Exit> {
     };
     let letters = pond.dead_letters();
     let now = pond.store().now();
+    let mut exit = Exit::Ok;
     match command {
         DeadLettersCommand::Add(args) => add(ctx, &letters, *args, now).await?,
         DeadLettersCommand::List(args) => match args.by {
@@ -77,10 +78,10 @@ pub async fn run(ctx: &Context, command: DeadLettersCommand) -> Result<Exit> {
             let mut request = ClaimRequest::of(args.by, args.limit, args.visibility);
             request.job = args.job;
             let claimed = letters.claim(&request).await?;
-            for damaged in &claimed.damaged {
-                crate::report::note(format_args!("{} is claimed and cannot be read: {}", damaged.what, damaged.why));
+            ctx.out.page(&CLAIMS, &values(claimed.items)?, None, &claimed.damaged)?;
+            if !claimed.damaged.is_empty() {
+                exit = Exit::Unhealthy;
             }
-            ctx.out.list(&CLAIMS, &values(claimed.items)?)?;
         }
         DeadLettersCommand::Extend { claim, visibility } => {
             let claim = letters.extend(&claimed(&letters, &claim).await?, visibility).await?;
@@ -119,7 +120,7 @@ pub async fn run(ctx: &Context, command: DeadLettersCommand) -> Result<Exit> {
         DeadLettersCommand::Purge { older_than, job, state } => purge(ctx, &letters, older_than, job, state).await?,
     }
     pond.close().await?;
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// A kind of error by its name; a word that is not one of the usual ones stands for itself.

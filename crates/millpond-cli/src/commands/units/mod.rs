@@ -246,7 +246,14 @@ fn told(done: &Recovered) -> Exit {
     for unit in &done.failed {
         crate::report::note(format_args!("unit {unit} has a step that could not be undone; see: millpond units show {unit}"));
     }
-    if done.needing.is_empty() && done.failed.is_empty() { Exit::Ok } else { Exit::Error }
+    for (unit, why) in &done.errors {
+        crate::report::note(format_args!("unit {unit} could not be looked at or undone: {why}"));
+    }
+    match (done.errors.is_empty(), done.needing.is_empty() && done.failed.is_empty()) {
+        (false, _) => Exit::Unhealthy,
+        (true, true) => Exit::Ok,
+        (true, false) => Exit::Error,
+    }
 }
 
 fn collected(ctx: &Context, done: &Collected, remove: bool) -> Result<Exit> {
