@@ -300,3 +300,18 @@ async fn every_deletion_is_a_storage_event_and_no_watch_loses_its_place() {
     assert!(seen.ends_with(&deleted.collect::<Vec<_>>()), "{seen:?}");
     assert_eq!(seen.len(), 2 + 1 + 3);
 }
+
+/// Catches a prune that looks past a reference it cannot read, and deletes it.
+#[tokio::test]
+async fn a_reference_that_does_not_read_back_stands_against_a_prune() {
+    let world = world().await;
+    world.row("r1", "e1", &[]).await;
+    let edge = serde_json::json!({"child": "r2", "parent": "r1"});
+    let broken = millpond::Commit::new().trusted().put("lineage_edges", "broken", &edge).unwrap();
+    world.pond.store().commit(broken).await.unwrap();
+    for told in [world.pond.prunes().plan("e1").await.map(drop), world.pond.prunes().run("e1").await.map(drop)] {
+        let told = told.unwrap_err();
+        assert!(told.kind() == millpond::ErrorKind::Corrupt && told.to_string().contains("lineage_edges/broken"), "{told}");
+    }
+    assert_eq!(world.counts(["lineage", "lineage_edges"]).await, [1, 1]);
+}

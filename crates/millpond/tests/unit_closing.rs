@@ -5,10 +5,14 @@
 mod hooked;
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hooked::{Doing, World, world};
-use millpond::{CollectRequest, Error, ErrorKind, Only, STEP_ARGS_BYTES, UnitArtifacts};
+use millpond::{
+    CollectRequest, Error, ErrorKind, NewArtifact, Only, Query, STEP_ARGS_BYTES, UnitArtifacts, UnitFilter, UnitState,
+};
+use millpond_objects::Memory;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -235,4 +239,41 @@ async fn a_repeated_put_does_not_ask_its_condition_again() {
         unit.commit().await.unwrap();
     }
     assert_eq!(artifacts.read("k").await.unwrap(), "v2");
+}
+
+#[tokio::test]
+async fn a_rollback_settles_what_is_on_its_way_to_begin_the_unit() {
+    // On a file a commit takes a while, so that most of these leave the first operation on its way.
+    for polls in [1, 2, 3, 4, 5, 6, 7, 8, 16, 32] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("p.db").display().to_string();
+        let pond = millpond::open(&store).await.unwrap().with_objects(Arc::new(Memory::new()));
+        // The place is known from here on.
+        pond.artifacts().write("other", "bytes", NewArtifact::default()).await.unwrap();
+        let mut unit = pond.unit();
+        let artifacts = unit.artifacts();
+        let mut putting = Box::pin(artifacts.put("k", "bytes").into_future());
+        let mut done = None;
+        for _ in 0..polls {
+            if let Poll::Ready(put) = std::future::poll_fn(|cx| Poll::Ready(putting.as_mut().poll(cx))).await {
+                done = Some(put);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let put = async {
+            match done {
+                Some(put) => put,
+                None => putting.await,
+            }
+        };
+        let (put, rolled_back) = tokio::join!(put, unit.rollback());
+        rolled_back.unwrap();
+        assert!(put.is_ok() || put.is_err_and(|told| told.kind() == ErrorKind::Fenced), "after {polls} polls");
+        // Though a clone of its artifacts lives on.
+        assert_eq!(pond.store().count(Query::new("artifact_claims").unwrap()).await.unwrap(), 0, "after {polls} polls");
+        let units = pond.units().list(&UnitFilter::default()).await.unwrap().items;
+        assert!(units.iter().all(|unit| unit.value.state != UnitState::Pending), "after {polls} polls: {units:?}");
+        drop(artifacts);
+    }
 }

@@ -358,7 +358,7 @@ async fn a_unit_of_artifacts_happens_once(ground: Arc<Ground>) -> Verdict {
     let mut again = other.unit();
     again.id(id);
     again.artifacts().put("k", "first").await?;
-    again.step("call", "undo", &json!({})).await?;
+    ensure!(!again.step("call", "undo", &json!({})).await?, "a step of a unit that was committed is to be done again");
     let replayed = again.commit().await?;
     ensure!(replayed.replayed, "the second unit of the same id was committed anew");
     ensure_eq!(pond.store().outcome(id).await?.map(|first| first.position), Some(replayed.position), "its receipt");
