@@ -23,6 +23,8 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     let Some(server) = SeaweedServer::start()? else { return Ok(()) };
     server.create_bucket("artifacts")?;
     let url = format!("s3://artifacts/ours?endpoint={}", server.endpoint());
+    // It also chooses the TLS library of the process, which the client by itself does not.
+    ObjectPlace::parse_with(&url, &S3_KEYS)?;
     let mut client = AmazonS3Builder::new().with_bucket_name("artifacts").with_endpoint(server.endpoint());
     for (key, value) in S3_KEYS {
         client = client.with_config(key.parse::<AmazonS3ConfigKey>()?, value);
