@@ -20,11 +20,13 @@ pub(crate) type Values = Vec<Box<dyn ToSql>>;
 struct Conditions {
     text: String,
     values: Values,
+    /// The page continues behind a key, this way.
+    behind: Option<Direction>,
 }
 
 impl Conditions {
     fn new(table: &Table, ns: i64) -> Self {
-        Self { text: format!(" WHERE {}", table.scope), values: vec![Box::new(ns)] }
+        Self { text: format!(" WHERE {}", table.scope), values: vec![Box::new(ns)], behind: None }
     }
 
     /// Begins the conditions of another range; values that are bound already keep their places.
@@ -91,7 +93,10 @@ impl Conditions {
                     }
                 }
             }
-            Filter::Prefix(_, prefix) => self.prefix(&column, prefix),
+            Filter::Prefix(field, prefix) => {
+                let behind = self.behind.filter(|_| field == KEY_FIELD);
+                self.prefix(&column, prefix, behind);
+            }
             Filter::Contains(_, text) => {
                 let place = self.bind(text.clone());
                 self.and(&format!("instr({column}, {place}) > 0"));
@@ -102,12 +107,15 @@ impl Conditions {
         Ok(())
     }
 
-    fn prefix(&mut self, column: &str, prefix: &str) {
+    fn prefix(&mut self, column: &str, prefix: &str, behind: Option<Direction>) {
+        // A bound that the cursor has passed is only looked at: SQLite takes one lower and one upper bound for its way through
+        // an index, and with this one each page would walk over all those before it.
+        let passed = |way| if behind == Some(way) { "+" } else { "" };
         let place = self.bind(prefix.to_owned());
-        self.and(&format!("{column} >= {place}"));
+        self.and(&format!("{}{column} >= {place}", passed(Direction::Ascending)));
         if let Some(end) = prefix_end(prefix) {
             let place = self.bind(end);
-            self.and(&format!("{column} < {place}"));
+            self.and(&format!("{}{column} < {place}", passed(Direction::Descending)));
         }
     }
 }
@@ -218,6 +226,7 @@ fn select(query: &Query, ns: i64, table: &Table, part: &Part, limit: usize) -> R
     };
     let path = Path::of(table, query);
     let mut conditions = Conditions::new(table, ns);
+    conditions.behind = part.after.as_ref().filter(|_| query.order == KEY_FIELD).map(|_| query.direction);
     let mut selects = Vec::with_capacity(path.ranges.len());
     for filters in &path.ranges {
         conditions.again(table);

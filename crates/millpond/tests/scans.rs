@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use combine::fill;
 use millpond::{
-    ArtifactRef, DeadLetter, DeadLetterFilter, DeadLetterState, Feedback, FeedbackFilter, LineageEdge, LineageFilter,
-    LineageOrder, LineageRow, LineageStatus, Page, Pond, Run, RunFilter, RunOrder, RunStatus, Session, SessionFilter,
-    SessionStatus, SessionType, Timestamp, Versioned,
+    Artifact, ArtifactFilter, ArtifactRef, DeadLetter, DeadLetterFilter, DeadLetterState, Feedback, FeedbackFilter, LineageEdge,
+    LineageFilter, LineageOrder, LineageRow, LineageStatus, Page, Pond, Run, RunFilter, RunOrder, RunStatus, Session,
+    SessionFilter, SessionStatus, SessionType, Timestamp, Versioned,
 };
 use millpond_sqlite::{PageCost, SqliteEngine, SqliteOptions};
 use support::CountingEngine;
@@ -264,4 +264,26 @@ async fn edges_of_lineage() {
     let query = millpond::Query::new("lineage_edges").expect("a name").eq("parent", "rare").limit(PAGE);
     let cost = ground.sqlite.explain(ground.pond.store().namespace(), query).await.expect("explained");
     assert!(cost.steps <= ALONG_AN_INDEX && cost.sorts == 0 && cost.scanned == 0, "{cost:?}");
+}
+
+/// Catches pages of a prefix that walk over all the pages before them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_a_prefix_of_artifacts() {
+    let ground = Ground::new().await;
+    let artifact = |n: u32| -> Artifact {
+        let artifact = serde_json::json!({
+            "key": format!("executions/e/r/s/m{n:05}"), "version": "v", "location": "00/0.1", "length": 1, "sha256": "",
+            "created": at(n), "content_type": "text/plain",
+        });
+        serde_json::from_value(artifact).expect("an artifact")
+    };
+    fill(&ground.pond, COUNT, artifact).await;
+    let artifacts = ground.pond.artifacts();
+    let filter = || ArtifactFilter::prefix("executions/e/r/s/").limit(PAGE);
+    ground.costs("the first page", Index, artifacts.list(&filter())).await;
+    let mut after = artifacts.list(&filter().limit(10_000)).await.expect("listed").next;
+    ground.costs("a page in the middle", Index, artifacts.list(&filter().after(after))).await;
+    after = artifacts.list(&filter().limit(10_000)).await.expect("listed").next;
+    after = artifacts.list(&filter().limit(9_900).after(after)).await.expect("listed").next;
+    ground.costs("the last page but one", Index, artifacts.list(&filter().after(after))).await;
 }

@@ -11,6 +11,8 @@ use crate::world::{self, Done};
 
 /// Puts of a unit.
 const PUTS: u64 = 100;
+/// Units that are under way together.
+const AT_ONCE: u64 = 64;
 
 pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     report.heading("a unit of 100 puts of 1 KiB at once, beside the uploads alone (artifacts.unit)");
@@ -76,6 +78,27 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "units/s"));
     let line = ("fennflow", "sqlite metadata, in-memory blobs: unit of work, put 1 x 1 KiB, commit");
-    report.peer("fennflow 0.8.1, blobs in memory", figures[0].1.median, line, Some(10.0), false);
+    report.peer("fennflow 0.8.1, blobs in memory", figures[0].1.median, line, None, false);
+    report.heading("64 units of one put each at once (artifacts.unit64)");
+    let figures = interleave(
+        args.rounds,
+        &mut [(
+            "millpond, durable",
+            Box::new(|| {
+                rate(args.secs, || {
+                    n.set(n.get() + AT_ONCE);
+                    let keys: Vec<String> = (0..AT_ONCE).map(|m| format!("many/{}", n.get() - m)).collect();
+                    let puts = keys.iter().map(|key| artifacts.write(key, body.clone(), NewArtifact::default()));
+                    runtime.block_on(futures_util::future::try_join_all(puts))?;
+                    Ok(())
+                })
+            }),
+        )],
+    )?;
+    let figures = figures.into_iter().map(|(name, f)| (name, f.times(64.0)));
+    for (name, figure) in figures {
+        report.figure(name, figure, "units/s");
+        report.peer("fennflow 0.8.1, blobs in memory", figure.median, line, Some(10.0), false);
+    }
     Ok(())
 }
