@@ -3,16 +3,17 @@
 
 #![allow(clippy::unwrap_used)] // A test that meets an error has failed.
 
+#[path = "../../millpond/tests/support/around.rs"]
+mod around;
+
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
+use around::engine_around;
 use millpond_conformance::faults::{Fault, Faults, FaultyEngine};
 use millpond_conformance::linearizable::{Answer, History, Recorder, Verdict, Workload, check, run};
 use millpond_conformance::{BrokenEngine, Place, ReferencePlace};
 use millpond_core::{
-    Answer as Told, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Examination, FeedPage, FeedRequest, Front, Host,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt,
-    Result, Store, Timestamp,
+    Answer as Told, Engine, FeedPage, FeedRequest, Front, Namespace, Outcome, PreparedCommit, Read, Result, Store,
 };
 
 async fn stores(engines: &[Arc<dyn Engine>]) -> Vec<Store> {
@@ -111,80 +112,32 @@ struct Stale {
     last: Mutex<Vec<(String, Vec<Told>, bool)>>,
 }
 
-#[async_trait]
-impl Engine for Stale {
-    async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Told>> {
-        let asked = format!("{reads:?}");
-        {
-            let mut last = self.last.lock().unwrap();
-            let known = last.iter_mut().find(|(question, ..)| *question == asked);
-            if let Some((_, told, fresh)) = known
-                && std::mem::replace(fresh, !*fresh)
+engine_around! {
+    Stale {
+        async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Told>> {
+            let asked = format!("{reads:?}");
             {
-                return Ok(told.clone());
+                let mut last = self.last.lock().unwrap();
+                let known = last.iter_mut().find(|(question, ..)| *question == asked);
+                if let Some((_, told, fresh)) = known
+                    && std::mem::replace(fresh, !*fresh)
+                {
+                    return Ok(told.clone());
+                }
             }
+            let told = self.inner.read(namespace, reads).await?;
+            let mut last = self.last.lock().unwrap();
+            match last.iter_mut().find(|(question, ..)| *question == asked) {
+                Some(known) => known.1.clone_from(&told),
+                None => last.push((asked, told.clone(), true)),
+            }
+            Ok(told)
         }
-        let told = self.inner.read(namespace, reads).await?;
-        let mut last = self.last.lock().unwrap();
-        match last.iter_mut().find(|(question, ..)| *question == asked) {
-            Some(known) => known.1.clone_from(&told),
-            None => last.push((asked, told.clone(), true)),
+        async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
+            self.inner.commit(namespace, batch).await
         }
-        Ok(told)
-    }
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-    async fn examine(&self, probing: Probing) -> Result<Examination> {
-        self.inner.examine(probing).await
-    }
-
-    fn host(&self) -> Arc<dyn Host> {
-        self.inner.host()
-    }
-    async fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
-        self.inner.namespaces().await
-    }
-    async fn namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceInfo>> {
-        self.inner.namespace(namespace).await
-    }
-    async fn create_namespace(&self, namespace: &Namespace) -> Result<NamespaceInfo> {
-        self.inner.create_namespace(namespace).await
-    }
-    async fn set_status(&self, namespace: &Namespace, status: NamespaceStatus) -> Result<NamespaceInfo> {
-        self.inner.set_status(namespace, status).await
-    }
-    async fn delete_namespace(&self, namespace: &Namespace, store_id: &str) -> Result<()> {
-        self.inner.delete_namespace(namespace, store_id).await
-    }
-    async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
-        self.inner.declare(namespace, specs).await
-    }
-    async fn catalog(&self, namespace: &Namespace) -> Result<Arc<Catalog>> {
-        self.inner.catalog(namespace).await
-    }
-    async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
-        self.inner.commit(namespace, batch).await
-    }
-    async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
-        self.inner.outcome(namespace, id).await
-    }
-    async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
-        self.inner.feed(namespace, request).await
-    }
-    async fn changed(&self, namespace: &Namespace, after: Position) {
-        self.inner.changed(namespace, after).await;
-    }
-    async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
-        self.inner.purge(namespace, before).await
-    }
-    async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        self.inner.check(namespace).await
-    }
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
-    }
-    fn local(&self) -> Option<&dyn LocalEngine> {
-        None
+        async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
+            self.inner.feed(namespace, request).await
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! What goes wrong on purpose: a store whose commits fail, and a place for bytes whose writes do.
 
+mod around;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use around::engine_around;
 use async_trait::async_trait;
 use bytes::Bytes;
-use millpond::{
-    Answer, Catalog, CollectionSpec, CommitId, Engine, EngineInfo, Error, ErrorKind, Examination, FeedPage, FeedRequest, Host,
-    LocalEngine, Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt,
-    Result, Timestamp,
-};
+use millpond::{Answer, Engine, Error, ErrorKind, FeedPage, FeedRequest, Namespace, Outcome, PreparedCommit, Read, Result};
 use millpond_objects::{Folder, Listed, Location, Note, Objects, Writing};
 
 /// What happens to commits.
@@ -45,80 +44,32 @@ impl FailingEngine {
     }
 }
 
-#[async_trait]
-impl Engine for FailingEngine {
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-    async fn examine(&self, probing: Probing) -> Result<Examination> {
-        self.inner.examine(probing).await
-    }
-    fn host(&self) -> Arc<dyn Host> {
-        self.inner.host()
-    }
-    async fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
-        self.inner.namespaces().await
-    }
-    async fn namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceInfo>> {
-        self.inner.namespace(namespace).await
-    }
-    async fn create_namespace(&self, namespace: &Namespace) -> Result<NamespaceInfo> {
-        self.inner.create_namespace(namespace).await
-    }
-    async fn set_status(&self, namespace: &Namespace, status: NamespaceStatus) -> Result<NamespaceInfo> {
-        self.inner.set_status(namespace, status).await
-    }
-    async fn delete_namespace(&self, namespace: &Namespace, store_id: &str) -> Result<()> {
-        self.inner.delete_namespace(namespace, store_id).await
-    }
-    async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
-        self.inner.declare(namespace, specs).await
-    }
-    async fn catalog(&self, namespace: &Namespace) -> Result<Arc<Catalog>> {
-        self.inner.catalog(namespace).await
-    }
-    async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
-        let met = {
-            let mut next = self.next.lock().unwrap();
-            let met = *next;
-            if met != Commits::Fail {
-                *next = Commits::Work;
-            }
-            met
-        };
-        match met {
-            Commits::Work => self.inner.commit(namespace, batch).await,
-            Commits::Fail | Commits::FailOnce => Err(Error::unavailable("the store is down")),
-            Commits::AnswerLostOnce => {
-                self.inner.commit(namespace, batch).await?;
-                Err(Error::new(ErrorKind::UnknownOutcome, "the connection is gone"))
+engine_around! {
+    FailingEngine {
+        async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
+            let met = {
+                let mut next = self.next.lock().unwrap();
+                let met = *next;
+                if met != Commits::Fail {
+                    *next = Commits::Work;
+                }
+                met
+            };
+            match met {
+                Commits::Work => self.inner.commit(namespace, batch).await,
+                Commits::Fail | Commits::FailOnce => Err(Error::unavailable("the store is down")),
+                Commits::AnswerLostOnce => {
+                    self.inner.commit(namespace, batch).await?;
+                    Err(Error::new(ErrorKind::UnknownOutcome, "the connection is gone"))
+                }
             }
         }
-    }
-    async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
-        self.inner.outcome(namespace, id).await
-    }
-    async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
-        self.inner.read(namespace, reads).await
-    }
-    async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
-        self.inner.feed(namespace, request).await
-    }
-    async fn changed(&self, namespace: &Namespace, after: Position) {
-        self.inner.changed(namespace, after).await;
-    }
-    async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
-        self.inner.purge(namespace, before).await
-    }
-    async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        self.inner.check(namespace).await
-    }
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
-    }
-    fn local(&self) -> Option<&dyn LocalEngine> {
-        // Everything has to go through `commit`, where it can fail.
-        None
+        async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
+            self.inner.read(namespace, reads).await
+        }
+        async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
+            self.inner.feed(namespace, request).await
+        }
     }
 }
 

@@ -1,15 +1,13 @@
 //! What others do in the worst moment: right before a commit that somebody has prepared.
 
+mod around;
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
+use around::engine_around;
 use futures_util::future::BoxFuture;
-use millpond::{
-    Answer, Catalog, CollectionSpec, Commit, CommitId, Engine, EngineInfo, Examination, FeedPage, FeedRequest, Host, LocalEngine,
-    Namespace, NamespaceInfo, NamespaceStatus, Outcome, Position, PreparedCommit, Probing, Purged, Read, Receipt, Result,
-    Timestamp, Write,
-};
+use millpond::{Answer, Commit, Engine, FeedPage, FeedRequest, Namespace, Outcome, PreparedCommit, Read, Result, Write};
 
 type When = Box<dyn Fn(&Commit) -> bool + Send>;
 
@@ -56,83 +54,35 @@ impl MeanwhileEngine {
     }
 }
 
-#[async_trait]
-impl Engine for MeanwhileEngine {
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-    async fn examine(&self, probing: Probing) -> Result<Examination> {
-        self.inner.examine(probing).await
-    }
-    fn host(&self) -> Arc<dyn Host> {
-        self.inner.host()
-    }
-    async fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
-        self.inner.namespaces().await
-    }
-    async fn namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceInfo>> {
-        self.inner.namespace(namespace).await
-    }
-    async fn create_namespace(&self, namespace: &Namespace) -> Result<NamespaceInfo> {
-        self.inner.create_namespace(namespace).await
-    }
-    async fn set_status(&self, namespace: &Namespace, status: NamespaceStatus) -> Result<NamespaceInfo> {
-        self.inner.set_status(namespace, status).await
-    }
-    async fn delete_namespace(&self, namespace: &Namespace, store_id: &str) -> Result<()> {
-        self.inner.delete_namespace(namespace, store_id).await
-    }
-    async fn declare(&self, namespace: &Namespace, specs: &[CollectionSpec]) -> Result<Arc<Catalog>> {
-        self.inner.declare(namespace, specs).await
-    }
-    async fn catalog(&self, namespace: &Namespace) -> Result<Arc<Catalog>> {
-        self.inner.catalog(namespace).await
-    }
-    async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
-        let due = {
-            let mut between = self.between.lock().unwrap();
-            let is_it = between.as_ref().is_some_and(|(when, _)| batch.iter().any(|prepared| when(prepared.commit())));
-            if is_it { between.take() } else { None }
-        };
-        if let Some((_, then)) = due {
-            then.await;
-        }
-        self.inner.commit(namespace, batch).await
-    }
-    async fn outcome(&self, namespace: &Namespace, id: CommitId) -> Result<Option<Receipt>> {
-        self.inner.outcome(namespace, id).await
-    }
-    async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
-        let due = {
-            let mut after = self.after_page.lock().unwrap();
-            let is_it = |collection: &str| {
-                reads.iter().any(|read| matches!(read, Read::Query(query) if query.collection.as_str() == collection))
+engine_around! {
+    MeanwhileEngine {
+        async fn commit(&self, namespace: &Namespace, batch: Vec<PreparedCommit>) -> Result<Vec<Result<Outcome>>> {
+            let due = {
+                let mut between = self.between.lock().unwrap();
+                let is_it = between.as_ref().is_some_and(|(when, _)| batch.iter().any(|prepared| when(prepared.commit())));
+                if is_it { between.take() } else { None }
             };
-            if after.as_ref().is_some_and(|(collection, _)| is_it(collection)) { after.take() } else { None }
-        };
-        let answers = self.inner.read(namespace, reads).await;
-        if let Some((_, then)) = due {
-            then.await;
+            if let Some((_, then)) = due {
+                then.await;
+            }
+            self.inner.commit(namespace, batch).await
         }
-        answers
-    }
-    async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
-        self.inner.feed(namespace, request).await
-    }
-    async fn changed(&self, namespace: &Namespace, after: Position) {
-        self.inner.changed(namespace, after).await;
-    }
-    async fn purge(&self, namespace: &Namespace, before: Timestamp) -> Result<Purged> {
-        self.inner.purge(namespace, before).await
-    }
-    async fn check(&self, namespace: &Namespace) -> Result<Vec<String>> {
-        self.inner.check(namespace).await
-    }
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
-    }
-    fn local(&self) -> Option<&dyn LocalEngine> {
-        // Everything has to go through `commit`, where something can happen first.
-        None
+        async fn read(&self, namespace: &Namespace, reads: Vec<Read>) -> Result<Vec<Answer>> {
+            let due = {
+                let mut after = self.after_page.lock().unwrap();
+                let is_it = |collection: &str| {
+                    reads.iter().any(|read| matches!(read, Read::Query(query) if query.collection.as_str() == collection))
+                };
+                if after.as_ref().is_some_and(|(collection, _)| is_it(collection)) { after.take() } else { None }
+            };
+            let answers = self.inner.read(namespace, reads).await;
+            if let Some((_, then)) = due {
+                then.await;
+            }
+            answers
+        }
+        async fn feed(&self, namespace: &Namespace, request: FeedRequest) -> Result<FeedPage> {
+            self.inner.feed(namespace, request).await
+        }
     }
 }
