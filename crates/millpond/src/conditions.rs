@@ -73,6 +73,41 @@ impl Conditions for Query {
     }
 }
 
+/// Writes the steps of a filter that say one text each: `/// words` `step => field;`.
+macro_rules! text_steps {
+    ($( $(#[$doc:meta])* $step:ident => $field:ident; )*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $step(mut self, text: impl Into<String>) -> Self {
+                self.$field = Some(text.into());
+                self
+            }
+        )*
+    };
+}
+pub(crate) use text_steps;
+
+/// Writes the steps that every filter of pages has, for its fields `limit` and `after`.
+macro_rules! page_steps {
+    () => {
+        /// At most this many.
+        #[must_use]
+        pub fn limit(mut self, limit: usize) -> Self {
+            self.limit = limit;
+            self
+        }
+
+        /// Continue after a page.
+        #[must_use]
+        pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
+            self.after = cursor;
+            self
+        }
+    };
+}
+pub(crate) use page_steps;
+
 #[cfg(test)]
 mod tests {
     use millpond_core::Query;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Artifacts;
 use super::model::Artifact;
-use crate::conditions::Conditions as _;
+use crate::conditions::{Conditions as _, page_steps};
 
 /// Artifacts that a page of folders reads at once.
 const STEP: usize = 200;
@@ -69,19 +69,7 @@ impl ArtifactFilter {
         Self { execution: Some(execution.into()), ..Self::default() }
     }
 
-    /// At most this many.
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// Continue after a page.
-    #[must_use]
-    pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
-        self.after = cursor;
-        self
-    }
+    page_steps!();
 
     fn query(&self) -> Result<Query> {
         let query = Query::new(Artifact::COLLECTION.name())?

@@ -2,7 +2,7 @@
 
 use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
 
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions as _, page_steps, text_steps};
 
 use super::{DeadLetter, DeadLetterState};
 
@@ -63,11 +63,9 @@ impl DeadLetterFilter {
         Self::default()
     }
 
-    /// Of this job.
-    #[must_use]
-    pub fn job(mut self, job: impl Into<String>) -> Self {
-        self.job = Some(job.into());
-        self
+    text_steps! {
+        /// Of this job.
+        job => job;
     }
 
     /// Also in this state.
@@ -77,19 +75,7 @@ impl DeadLetterFilter {
         self
     }
 
-    /// At most this many.
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// Continue after a page.
-    #[must_use]
-    pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
-        self.after = cursor;
-        self
-    }
+    page_steps!();
 
     pub(super) fn query(&self) -> Result<Query> {
         Ok(Query::new(DeadLetter::COLLECTION.name())?

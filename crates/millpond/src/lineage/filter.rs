@@ -4,7 +4,7 @@ use millpond_core::{Document, Filter, PageCursor, Query, Result, Timestamp};
 
 use super::found_by::{artifact, searched};
 use super::model::{LineageRow, LineageStatus};
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions as _, page_steps, text_steps};
 
 /// By which of its times a list of rows is ordered, and which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,51 +89,37 @@ impl Default for LineageFilter {
     }
 }
 
-/// Writes the steps that set one text.
-macro_rules! texts {
-    ($( $(#[$doc:meta])* $name:ident; )*) => {
-        $(
-            $(#[$doc])*
-            #[must_use]
-            pub fn $name(mut self, text: impl Into<String>) -> Self {
-                self.$name = Some(text.into());
-                self
-            }
-        )*
-    };
-}
-
 impl LineageFilter {
     /// Every row.
     pub fn all() -> Self {
         Self::default()
     }
 
-    texts! {
+    text_steps! {
         /// Rows of an execution.
-        execution;
+        execution => execution;
         /// Rows of a route.
-        route;
+        route => route;
         /// Rows of an adapter.
-        adapter;
+        adapter => adapter;
         /// Rows of a stage.
-        stage;
+        stage => stage;
         /// Rows of a correlation.
-        correlation;
+        correlation => correlation;
         /// Rows with this parent.
-        parent;
+        parent => parent;
         /// Rows of a batch.
-        batch;
+        batch => batch;
         /// Rows about a document.
-        document;
+        document => document;
         /// Rows from which the artifact with this key came.
-        artifact;
+        artifact => artifact;
         /// Rows whose `url` holds this.
-        url;
+        url => url;
         /// Rows whose `origin` holds this.
-        origin;
+        origin => origin;
         /// Rows whose `title` holds this.
-        title;
+        title => title;
     }
 
     /// Rows of a status, or of one more.
@@ -171,19 +157,7 @@ impl LineageFilter {
         self
     }
 
-    /// At most this many.
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// Continue after a page.
-    #[must_use]
-    pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
-        self.after = cursor;
-        self
-    }
+    page_steps!();
 
     /// The conditions, in no order of their own.
     pub(super) fn conditions(&self) -> Result<Query> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
 
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions as _, page_steps, text_steps};
 
 use super::model::{Run, RunStatus};
 
@@ -80,11 +80,9 @@ impl RunFilter {
         Self::default()
     }
 
-    /// Runs of a workflow.
-    #[must_use]
-    pub fn workflow(mut self, workflow: impl Into<String>) -> Self {
-        self.workflow = Some(workflow.into());
-        self
+    text_steps! {
+        /// Runs of a workflow.
+        workflow => workflow;
     }
 
     /// Runs of a version.
@@ -101,11 +99,9 @@ impl RunFilter {
         self
     }
 
-    /// Runs that came from this one.
-    #[must_use]
-    pub fn parent(mut self, run: impl Into<String>) -> Self {
-        self.parent = Some(run.into());
-        self
+    text_steps! {
+        /// Runs that came from this one.
+        parent => parent;
     }
 
     /// Runs with a tag.
@@ -129,19 +125,7 @@ impl RunFilter {
         self
     }
 
-    /// At most this many.
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// Continue after a page.
-    #[must_use]
-    pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
-        self.after = cursor;
-        self
-    }
+    page_steps!();
 
     /// The query the engine runs.
     pub(super) fn query(&self) -> Result<Query> {

@@ -2,7 +2,7 @@
 
 use millpond_core::{Document, PageCursor, Query, Result, Timestamp};
 
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions as _, page_steps, text_steps};
 
 use super::{Session, SessionStatus, SessionType};
 
@@ -76,33 +76,14 @@ impl SessionFilter {
         self
     }
 
-    /// In this worktree.
-    #[must_use]
-    pub fn worktree(mut self, name: impl Into<String>) -> Self {
-        self.worktree_name = Some(name.into());
-        self
+    text_steps! {
+        /// In this worktree.
+        worktree => worktree_name;
+        /// Of this workflow.
+        workflow => workflow_id;
     }
 
-    /// Of this workflow.
-    #[must_use]
-    pub fn workflow(mut self, id: impl Into<String>) -> Self {
-        self.workflow_id = Some(id.into());
-        self
-    }
-
-    /// At most this many.
-    #[must_use]
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// Continue after a page.
-    #[must_use]
-    pub fn after(mut self, cursor: Option<PageCursor>) -> Self {
-        self.after = cursor;
-        self
-    }
+    page_steps!();
 
     pub(super) fn query(&self) -> Result<Query> {
         Ok(Query::new(Session::COLLECTION.name())?
