@@ -47,3 +47,45 @@ fn a_document_without_a_value_is_reported_beside_the_others_and_by_the_check() {
         assert!(said.contains("tasks/t1: "), "{said}");
     }
 }
+
+/// Catches retention, collection, forgetting and a comparison that one record stops, or that look past it.
+#[test]
+fn upkeep_goes_on_beside_a_damaged_record_and_ends_with_code_5() {
+    let scene = Scene::new();
+    let unit = String::from("executions/e1/r/s/");
+    for key in ["a", "b"] {
+        for text in ["one", "two", "three"] {
+            scene.file("text", text);
+            assert!(scene.quiet(&format!("artifacts put {unit}{key} text")).status.success());
+        }
+    }
+    let file = scene.path().join("millpond-data/millpond.db");
+    let connection = rusqlite::Connection::open(file).expect("the store's file");
+    for (collection, row) in [("artifact_versions", "min(row)"), ("units", "max(row)")] {
+        let sql = format!("UPDATE {collection} SET doc = 'nonsense' WHERE row = (SELECT {row} FROM {collection})");
+        assert_eq!(connection.execute(&sql, []).expect("damaged"), 1);
+    }
+    let says = |line: &str, words: &[&str]| {
+        let output = scene.quiet(line);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(5), "{line}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{line}: no {word:?} in {said}");
+        }
+    };
+    // The newest, which is read now, stays; so does the damaged one, and the other three go.
+    let purge = "artifacts purge-versions --older-than 0s --keep-newest 0 --yes";
+    says(purge, &["3 versions with 9 bytes forgotten", "1 damaged", "artifact_versions/", "stays:"]);
+    says("units reconcile", &["5 records compared", "does not read back, and may name bytes"]);
+    says("units reconcile -o json", &["\"damaged_in_all\": 1"]);
+    let collect = "units collect --remove --grace 0s --yes";
+    says(collect, &["6 objects looked at", "of 3 objects that no record names: removed", "stays:"]);
+    assert_eq!(scene.quiet(collect).status.code(), Some(5));
+    assert!(scene.quiet("artifacts verify --read-data 100%").status.code() == Some(5));
+    let forget = scene.quiet("units forget --older-than 0s --yes");
+    let said = String::from_utf8_lossy(&forget.stdout).into_owned();
+    assert!(forget.status.success() && said.contains("1 unit with a record that does not read back"), "{said}");
+    for key in ["a", "b"] {
+        assert_eq!(scene.quiet(&format!("artifacts get {unit}{key}")).stdout, b"three");
+    }
+}

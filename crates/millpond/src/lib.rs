@@ -114,8 +114,8 @@ pub use tree::{Adoption, Fate, Tree, TreeMode, TreeStatus};
 pub use unit::{STEP_ARGS_BYTES, Unit, UnitCheckpoints, UnitEvents, UnitLineage, UnitMetrics, UnitRuns};
 pub use units::{
     COMPENSATION_TIME, COMPENSATION_TRIES, CollectRequest, Collected, Compensations, ForgottenUnits, MissingObject,
-    OperationKind, OperationStatus, PathClaim, Reconciled, Recovered, StepToUndo, UNITS_JOB, UnitDetail, UnitFilter, UnitFloor,
-    UnitInfo, UnitOperation, UnitState, Units, UnusedObject,
+    OperationKind, OperationStatus, PathClaim, Reconciled, Recovered, RecoveredCounts, StepToUndo, UNITS_JOB, UnitDetail,
+    UnitFilter, UnitFloor, UnitInfo, UnitOperation, UnitState, Units, UnusedObject,
 };
 pub use workflows::{
     Ancestors, Lineage, NewWorkflow, Tags, VersionRef, WorkflowFilter, WorkflowHead, WorkflowVersion, Workflows,

@@ -126,8 +126,7 @@ impl Pond {
     /// # Errors
     /// As [`Store::commit`]; `Unsupported` when it would span two stores.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt> {
-        let commit = self.guarded(commit).await?;
-        self.homes.of_commits([&commit], [])?.commit(commit).await
+        self.decided(commit).await?.committed()
     }
 
     /// Commits; a failed expectation is a value.
@@ -135,13 +134,13 @@ impl Pond {
     /// # Errors
     /// As [`Store::try_commit`]; `Unsupported` when it would span two stores.
     pub async fn try_commit(&self, commit: Commit) -> Result<Outcome> {
-        let commit = self.guarded(commit).await?;
-        self.homes.of_commits([&commit], [])?.try_commit(commit).await
+        self.decided(commit).await
     }
 
-    /// The commit with what it expects beyond its parts, where it writes edges of lineage.
-    async fn guarded(&self, commit: Commit) -> Result<Commit> {
-        crate::lineage::guarded(self.store_of(Domain::Lineage), commit).await
+    /// Decides a commit, with what it expects beyond its parts where it writes edges of lineage.
+    async fn decided(&self, commit: Commit) -> Result<Outcome> {
+        let home = self.homes.of_commits([&commit], [])?;
+        crate::lineage::try_commit(self.store_of(Domain::Lineage), home, commit).await
     }
 
     /// Workflows: immutable versions of definitions, with their lineage.

@@ -279,3 +279,89 @@ async fn nothing_refers_to_an_execution_that_is_being_pruned_and_its_run_does_no
     world.pond.locks().force_release("prunes/e1", "it was stopped", "test").await.unwrap();
     assert_eq!(world.pond.prunes().run("e1").await.unwrap().deleted.lineage_rows, 1);
 }
+
+/// Catches an edge to a row that came about, and whose execution was written off, between the look at the rows and the
+/// commit: whoever wrote off had no chance to see it. Each of the ways to write one.
+#[tokio::test]
+async fn a_row_that_comes_about_meanwhile_is_looked_at_again() {
+    for way in ["record", "link", "unit", "commit"] {
+        let world = world().await;
+        world.row("there", "e2", "elsewhere").await;
+        let (lineage, prunes) = (world.other.lineage(), world.other.prunes());
+        world.engine.before("lineage_edges", async move {
+            lineage.record(NewLineage::of("e1", "r", "a").id("late")).await.unwrap();
+            let life = tokio::spawn(async move { prunes.run_with("e1", |_| panic!("stopped behind the mark")).await });
+            assert!(life.await.unwrap_err().is_panic());
+        });
+        let new = NewLineage::of("e2", "r", "a").id("child").derived_from("late");
+        let refused = match way {
+            "record" => world.pond.lineage().record(new).await.map(drop),
+            "link" => world.pond.lineage().link("there", "late", LineageEdge::DERIVED_FROM).await.map(drop),
+            "unit" => {
+                let mut unit = world.pond.unit();
+                unit.lineage().record(new);
+                unit.commit().await.map(drop)
+            }
+            _ => world.pond.commit(world.pond.lineage().record_part(new).unwrap().1).await.map(drop),
+        };
+        assert!(world.engine.happened(), "{way}");
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{way}: {refused}");
+        let found = world.pond.lineage().children("late", 10, None).await.unwrap();
+        assert_eq!(found.items.len(), 0, "{way}");
+    }
+}
+
+/// Catches a retry that is refused, or done twice, because the row it leads to is there by now.
+#[tokio::test]
+async fn a_commit_that_leads_to_a_row_is_repeated_under_its_id_though_the_row_came_about() {
+    let world = world().await;
+    let (_, part) = world.pond.lineage().record_part(NewLineage::of("e2", "r", "a").id("child").derived_from("late")).unwrap();
+    let id = millpond::uuid_v7(world.pond.store().host());
+    let part = part.id(millpond::CommitId::from_uuid(id).unwrap());
+    let first = world.pond.commit(part.clone()).await.unwrap();
+    world.pond.lineage().record(NewLineage::of("e1", "r", "a").id("late")).await.unwrap();
+    let again = world.pond.commit(part).await.unwrap();
+    assert_eq!((first.replayed, again.replayed, again.position), (false, true, first.position));
+}
+
+/// Catches retention that one damaged record stops, that takes what the damaged one may speak for, or keeps more than that.
+#[tokio::test]
+async fn retention_goes_on_beside_damage_and_keeps_what_it_may_be_about() {
+    let world = world().await;
+    for execution in ["intact", "of-a-row", "of-a-run", "of-a-version", "of-a-head"] {
+        for text in ["one", "two", "three"] {
+            world.write(&key(execution, "m"), text).await;
+        }
+    }
+    let first = world.pond.artifacts().history(&key("of-a-row", "m"), 10, None).await.unwrap().items.pop().unwrap();
+    let made = millpond::ArtifactRef::new(key("of-a-row", "m")).version(first.value.version);
+    world.pond.lineage().record(NewLineage::of("of-a-row", "r", "a").id("a").artifact(made)).await.unwrap();
+    world.pond.runs().start(NewRun::of("etl", 1).id("of-a-run")).await.unwrap();
+    let version = world.pond.artifacts().history(&key("of-a-version", "m"), 10, None).await.unwrap().items.pop().unwrap();
+    let version = format!("{}/{}", version.value.of, version.value.version);
+    let without = async |collection: &str, key: &str, field: &str| {
+        let mut damaged = world.pond.store().get(collection, key).await.unwrap().unwrap().value.value().unwrap().clone();
+        damaged.as_object_mut().unwrap().remove(field).unwrap();
+        let commit = millpond::Commit::new().trusted().put(collection, key, &damaged).unwrap();
+        world.pond.commit(commit).await.unwrap();
+    };
+    without("lineage", "a", "status").await;
+    without("runs", "of-a-run", "status").await;
+    without("artifact_versions", &version, "version").await;
+    without("artifacts", &key("of-a-head", "m"), "sha256").await;
+
+    let asked = PurgeVersions::new(Duration::ZERO, 1);
+    for dry in [true, false] {
+        let asked = if dry { asked.clone().dry_run() } else { asked.clone() };
+        let done = world.pond.artifacts().purge_versions(&asked).await.unwrap();
+        // Two of the intact one, and the one of two whose sister is damaged; of the others all stay.
+        assert_eq!((done.looked_at, done.purged, done.kept_damaged, done.kept_newest), (15, 3, 8, 4), "{done:?}");
+        let named: Vec<&str> = done.damaged.iter().map(|damaged| damaged.what.as_str()).collect();
+        assert!(named.len() == 8 && named.contains(&format!("artifact_versions/{version}").as_str()), "{done:?}");
+    }
+    for (execution, left) in [("intact", 1), ("of-a-row", 3), ("of-a-run", 3), ("of-a-version", 1), ("of-a-head", 3)] {
+        let history = world.pond.artifacts().history(&key(execution, "m"), 10, None).await.unwrap();
+        assert_eq!(history.items.len(), left, "{execution}");
+    }
+}

@@ -277,3 +277,32 @@ async fn a_rollback_settles_what_is_on_its_way_to_begin_the_unit() {
         drop(artifacts);
     }
 }
+
+/// Catches a unit that lives on, and keeps its paths, as long as somebody holds a clone of its artifacts.
+#[tokio::test]
+async fn a_unit_that_is_dropped_is_undone_though_a_clone_of_its_artifacts_lives_on() {
+    let world = world().await;
+    let mut unit = world.pond.unit();
+    let artifacts = unit.artifacts();
+    artifacts.put("a", "staged").await.unwrap();
+    let id = unit.unit_id().unwrap().to_owned();
+    drop(unit);
+    assert_eq!(artifacts.put("b", "late").await.unwrap_err().kind(), ErrorKind::Fenced);
+    let undone = async {
+        while world.states().await != [UnitState::Aborted] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), undone).await.unwrap();
+    assert_eq!((world.count("artifact_claims").await, world.objects().await.len()), (0, 0));
+    let told = world.pond.units().get(&id).await.unwrap().unwrap();
+    assert_eq!(told.unit.reason.as_deref(), Some("it was given up"));
+    // One that was committed stays so, whoever drops what.
+    let mut unit = world.pond.unit();
+    let kept = unit.artifacts();
+    kept.put("a", "kept").await.unwrap();
+    unit.commit().await.unwrap();
+    drop(kept);
+    assert_eq!(world.pond.artifacts().read("a").await.unwrap(), "kept");
+    drop(artifacts);
+}

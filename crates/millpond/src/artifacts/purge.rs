@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millpond_core::{
-    Answer, Commit, Document, Error, Expectation, PageCursor, Query, Read, Records, Result, Timestamp, Versioned, Write,
+    Answer, Commit, Damaged, Document, Error, ErrorKind, Expectation, PageCursor, Query, Read, Records, Result, Timestamp,
+    Versioned, Write,
 };
 use serde::Serialize;
 
@@ -65,14 +66,20 @@ pub struct PurgedVersions {
     pub kept_running: u64,
     /// Those that stay because rows of other executions came from the rows that made them.
     pub kept_referenced: u64,
+    /// Those that stay because they, or a record that may need them, do not read back.
+    pub kept_damaged: u64,
     /// The first hundred reasons: by whom.
     pub needed: Vec<KeptFor>,
+    /// The first hundred that stay because of damage: the version, and what does not read back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
 }
 
 impl Artifacts {
     /// Forgets old versions of artifacts, by when they were written, the oldest first. Versions of an execution that is
     /// pinned or whose run goes on stay, and so do those that rows of other executions came from: each kind is counted,
-    /// and the answer says by whom. Bytes are not touched: the collector removes those that nobody names any more.
+    /// and the answer says by whom. Where a record does not read back, the versions that it may be about stay, and are named.
+    /// Bytes are not touched: the collector removes those that nobody names any more.
     ///
     /// One commit point for each 250 versions, which expects their executions unpinned, and their runs as they were found
     /// where runs are in the store of the artifacts. Stopped half way it has kept more than asked, and a second call goes
@@ -97,7 +104,9 @@ impl Artifacts {
         let mut tries = 0;
         loop {
             let page = self.old_versions(before, after.clone()).await?;
-            let Judged { counted, going, expect } = self.judged(&page.items, request.keep_newest).await?;
+            let Judged { mut counted, going, expect } = self.surely_judged(&page.items, request.keep_newest).await?;
+            counted.looked_at += page.damaged.len() as u64;
+            page.damaged.into_iter().for_each(|damaged| counted.damaged(damaged));
             let forgotten = if request.dry_run { Ok(()) } else { self.forget(&going, expect).await };
             match forgotten {
                 Ok(()) => {}
@@ -126,7 +135,32 @@ impl Artifacts {
         Records::<ArtifactVersion>::new(self.store().clone()).page(query.limit(PAGE).after(after)).await
     }
 
+    /// What becomes of each version. Where a record does not read back each is judged alone, and those that it may be about
+    /// stay.
+    async fn surely_judged<'v>(&self, versions: &'v [Versioned<ArtifactVersion>], keep_newest: usize) -> Result<Judged<'v>> {
+        match self.judged(versions, keep_newest).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            all => return all,
+        }
+        let mut all = Judged::default();
+        for version in versions {
+            match self.judged(std::slice::from_ref(version), keep_newest).await {
+                Ok(judged) => all.add(judged),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    all.counted.looked_at += 1;
+                    let what = format!("{}/{}", ArtifactVersion::COLLECTION.name(), version.value.key()?);
+                    all.counted.damaged(Damaged { what, why: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
     /// What becomes of each version.
+    ///
+    /// # Errors
+    /// `Corrupt` when a record does not read back that may speak for one of them.
     async fn judged<'v>(&self, versions: &'v [Versioned<ArtifactVersion>], keep_newest: usize) -> Result<Judged<'v>> {
         let newest = self.newest_of(versions, keep_newest).await?;
         let (old, kept): (Vec<_>, Vec<_>) =
@@ -181,6 +215,10 @@ impl Artifacts {
                         newest.insert(record.value.decode::<Artifact>()?.version);
                     }
                     Answer::Page(page) => {
+                        if let Some(damaged) = page.damaged.into_iter().next() {
+                            let error = Error::corrupt(format!("a version of {key:?} does not read back"));
+                            return Err(error.with("record", damaged.what));
+                        }
                         for record in page.items {
                             newest.insert(record.value.decode::<ArtifactVersion>()?.version);
                         }
@@ -216,6 +254,18 @@ struct Judged<'v> {
     expect: Vec<Expectation>,
 }
 
+impl<'v> Judged<'v> {
+    fn add(&mut self, more: Judged<'v>) {
+        self.counted.add(more.counted);
+        self.going.extend(more.going);
+        for expected in more.expect {
+            if !self.expect.contains(&expected) {
+                self.expect.push(expected);
+            }
+        }
+    }
+}
+
 /// An old version as lineage may know it.
 fn subject(version: &ArtifactVersion) -> Subject<'_> {
     Subject {
@@ -243,6 +293,18 @@ impl PurgedVersions {
         self.name(kept);
     }
 
+    /// Counts a version that stays because of damage.
+    fn damaged(&mut self, damaged: Damaged) {
+        self.kept_damaged += 1;
+        self.name_damaged(damaged);
+    }
+
+    fn name_damaged(&mut self, damaged: Damaged) {
+        if self.damaged.len() < NAMED {
+            self.damaged.push(damaged);
+        }
+    }
+
     fn name(&mut self, kept: KeptFor) {
         if self.needed.len() < NAMED && !self.needed.contains(&kept) {
             self.needed.push(kept);
@@ -257,8 +319,12 @@ impl PurgedVersions {
         self.kept_pinned += page.kept_pinned;
         self.kept_running += page.kept_running;
         self.kept_referenced += page.kept_referenced;
+        self.kept_damaged += page.kept_damaged;
         for kept in page.needed {
             self.name(kept);
+        }
+        for damaged in page.damaged {
+            self.name_damaged(damaged);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millpond_core::{Commit, Error, Expectation, NewEvent, Outcome, Records, Result, Write};
 use serde_json::json;
@@ -112,6 +112,19 @@ impl ArtifactWork {
         self.working.close();
         let own = if self.working.is_repeated() { Commit::new().trusted() } else { self.parts()? };
         self.working.decide(parts.and(own)).await
+    }
+
+    /// Gives the unit up, whoever still holds it: what is under way is no part of it, and what was done is undone in the
+    /// background, or by whoever looks when its time has run out.
+    pub(crate) fn abandon(self: Arc<Self>) {
+        self.working.close();
+        if !self.working.is_undecided() {
+            return;
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move { self.working.undo("it was given up").await })),
+            Err(_) => self.working.end(),
+        }
     }
 
     /// Runs what an operation does after its claim. One that fails brings nothing, and the unit says so once it is committed.

@@ -30,7 +30,7 @@ pub(crate) use model::COLLECTIONS;
 pub use model::{ArtifactRef, LineageEdge, LineageRow, LineageStatus};
 pub use new::{LineageEnd, NewLineage};
 pub use open_lineage::OpenLineagePage;
-pub(crate) use refer::{Reference, edges, executions_of, guarded, references};
+pub(crate) use refer::{Guard, Reference, edges, executions_of, guarded, references, try_commit};
 pub use stats::{AdapterCounts, LineageStats};
 pub use walk::{LineageChain, LineageRelative, LineageWalk, MissingRow, WalkLimits, WalkedRow};
 

@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millpond_core::{Answer, Commit, Document, Error, PageCursor, Query, Read, Records, Result, Store, Write, limits};
+use millpond_core::{
+    Answer, Commit, Conflict, Document, Error, Expectation, Expected, Outcome, PageCursor, Query, Read, RecordId, Records,
+    Result, Store, Write, limits,
+};
 
 use super::model::{LineageEdge, LineageRow};
 
@@ -16,6 +19,8 @@ use super::model::{LineageEdge, LineageRow};
 const ROWS: usize = 500;
 /// Edges that are looked at together.
 const EDGES: usize = 1_000;
+/// How often a commit is guarded again because a row came about meanwhile.
+const TRIES: u32 = 16;
 
 /// A row of another execution that came from one of the rows that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +101,52 @@ pub(crate) async fn references(store: &Store, rows: &BTreeMap<String, Option<Str
     Ok(found)
 }
 
-/// The commit, if it writes edges, with what it then expects: that no execution whose rows they lead to is being pruned.
-/// So a prune that looked for references under its mark has seen all of them.
+/// What a commit that writes edges expects beyond its parts: that no execution whose rows they lead to is being pruned, and
+/// that rows which are not there yet do not come about meanwhile. So a prune that looked for references under its mark has
+/// seen all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Guard {
+    /// Rows that were not there.
+    missing: Vec<RecordId>,
+}
+
+impl Guard {
+    /// Whether a commit was refused because a row came about: it is guarded again.
+    pub(crate) fn is_outdated(&self, conflict: &Conflict) -> bool {
+        matches!(&conflict.expected, Expected::Stated(Expectation::Absent(row)) if self.missing.contains(row))
+    }
+}
+
+/// Adds to a commit, if it writes edges, what it then expects.
 ///
 /// # Errors
 /// As [`executions_of`].
-pub(crate) async fn guarded(store: &Store, mut commit: Commit) -> Result<Commit> {
+pub(crate) async fn guarded(rows: &Store, mut commit: Commit) -> Result<(Guard, Commit)> {
+    let mut guard = Guard::default();
+    let parents = parents_of(&commit)?;
+    if parents.is_empty() {
+        return Ok((guard, commit));
+    }
+    let executions = executions_of(rows, &parents.iter().map(String::as_str).collect()).await?;
+    for parent in parents.iter().filter(|parent| !executions.contains_key(*parent)) {
+        let row = Records::<LineageRow>::id(parent)?;
+        // One that this commit writes says itself what it expects.
+        if !commit.writes.iter().any(|write| matches!(write, Write::Put(id, _) if *id == row)) {
+            commit = commit.expect(Expectation::Absent(row.clone()));
+            guard.missing.push(row);
+        }
+    }
+    for execution in executions.into_values().collect::<BTreeSet<String>>() {
+        let open = crate::prune::open(&execution)?;
+        if !commit.expect.contains(&open) {
+            commit = commit.expect(open);
+        }
+    }
+    Ok((guard, commit))
+}
+
+/// The rows that the edges of a commit lead to.
+fn parents_of(commit: &Commit) -> Result<BTreeSet<String>> {
     let mut parents = BTreeSet::new();
     for write in &commit.writes {
         if let Write::Put(id, edge) = write
@@ -110,15 +155,35 @@ pub(crate) async fn guarded(store: &Store, mut commit: Commit) -> Result<Commit>
             parents.insert(edge.decode::<LineageEdge>()?.parent);
         }
     }
-    if parents.is_empty() {
-        return Ok(commit);
+    Ok(parents)
+}
+
+/// Commits with what [`guarded`] adds. A commit with an id that was decided before is answered by that receipt: what is
+/// added depends on the rows of the moment, so it is not the same commit twice.
+///
+/// # Errors
+/// As [`executions_of`] and [`Store::try_commit`]; `Conflict` when the rows that its edges lead to come and go.
+pub(crate) async fn try_commit(rows: &Store, to: &Store, commit: Commit) -> Result<Outcome> {
+    if parents_of(&commit)?.is_empty() {
+        return to.try_commit(commit).await;
     }
-    let executions = executions_of(store, &parents.iter().map(String::as_str).collect()).await?;
-    for execution in executions.into_values().collect::<BTreeSet<String>>() {
-        let open = crate::prune::open(&execution)?;
-        if !commit.expect.contains(&open) {
-            commit = commit.expect(open);
+    // Ten thousand callers wait in memory, few of them for this.
+    Box::pin(try_guarded(rows, to, commit)).await
+}
+
+async fn try_guarded(rows: &Store, to: &Store, commit: Commit) -> Result<Outcome> {
+    if let Some(id) = commit.id
+        && let Some(mut receipt) = to.outcome(id).await?
+    {
+        receipt.replayed = true;
+        return Ok(Outcome::Committed(receipt));
+    }
+    for _ in 0..TRIES {
+        let (guard, commit) = guarded(rows, commit.clone()).await?;
+        match to.try_commit(commit).await? {
+            Outcome::Conflict(conflict) if guard.is_outdated(&conflict) => {}
+            decided => return Ok(decided),
         }
     }
-    Ok(commit)
+    Err(Error::conflict(format!("rows of lineage that others come from came and went {TRIES} times")).with_next("try again"))
 }

@@ -6,7 +6,7 @@ use millpond_core::{
 
 use super::model::{LineageEdge, LineageRow, LineageStatus};
 use super::new::{LineageEnd, NewLineage, edge};
-use super::{LineageRows, guarded};
+use super::{LineageRows, try_commit};
 
 /// How often a change of status is tried again because somebody else changed the row.
 const TRIES: u32 = 16;
@@ -67,10 +67,14 @@ impl LineageRows {
 
     async fn create(&self, (row, part): (LineageRow, Commit)) -> Result<Versioned<LineageRow>> {
         let edges = part.writes.len() as u64 - 1;
-        match self.store.commit(guarded(&self.store, part).await?).await {
+        match self.commit(part).await {
             Ok(receipt) => Ok(written(row, &receipt, edges)),
             Err(error) => Err(crate::prune::explain(taken(error))),
         }
+    }
+
+    async fn commit(&self, part: Commit) -> Result<Receipt> {
+        try_commit(&self.store, &self.store, part).await?.committed()
     }
 
     /// Moves a row on to a later status. One commit point: the row.
@@ -141,8 +145,7 @@ impl LineageRows {
     /// execution that one of them belongs to is being pruned.
     pub async fn link(&self, child: &str, parent: &str, kind: &str) -> Result<Receipt> {
         let part = self.link_part(child, parent, kind).map_err(|e| e.during("lineage.link"))?;
-        let linking = async { self.store.commit(guarded(&self.store, part).await?).await };
-        linking.await.map_err(|e: Error| crate::prune::explain(unknown(child, e)).during("lineage.link"))
+        self.commit(part).await.map_err(|e| crate::prune::explain(unknown(child, e)).during("lineage.link"))
     }
 
     /// The part of a commit that [`LineageRows::link`] makes: refused when the row is not there before the commit. A row

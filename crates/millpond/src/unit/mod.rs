@@ -37,6 +37,7 @@ use crate::Pond;
 use crate::artifacts::{ArtifactWork, UnitArtifacts, given_up};
 use crate::checkpoints::{Follows, Origin, Turn, outdated};
 use crate::homes::Domain;
+use crate::lineage::Guard;
 use crate::metrics::is_counted;
 
 /// How often a unit is put together again because somebody else saved a checkpoint in between.
@@ -62,6 +63,7 @@ struct Assembled {
     saves: Vec<(String, i64)>,
     /// Facts it records: which part, and the fact.
     facts: Vec<(usize, crate::Execution)>,
+    guard: Guard,
 }
 
 impl Unit {
@@ -255,7 +257,7 @@ impl Unit {
         self.stage_large().await?;
         let mut turn: Option<(String, Turn)> = None;
         for _ in 0..TRIES {
-            let Assembled { commit, saves, facts } = self.assemble().await?;
+            let Assembled { commit, saves, facts, guard } = self.assemble().await?;
             let done = match &self.work {
                 None => store.commit(commit).await,
                 Some(work) => decided(work, commit).await,
@@ -269,6 +271,9 @@ impl Unit {
                 }
                 Err(error) => error,
             };
+            if error.as_conflict().is_some_and(|conflict| guard.is_outdated(conflict)) {
+                continue;
+            }
             if let Some((at, fact)) = facts.iter().find(|(_, fact)| is_counted(&error, fact)) {
                 self.pond.metrics().counted_before(fact).await?;
                 self.parts.remove(*at);
@@ -286,8 +291,10 @@ impl Unit {
                 _ => return Err(crate::pins::explained(&store, crate::runs::explain(error)).await),
             }
         }
-        Err(Error::conflict(format!("others saved checkpoints of the same scope first, {TRIES} times"))
-            .with_next("let one worker save into a scope, under a lock if there are several"))
+        Err(Error::conflict(format!(
+            "others saved checkpoints of the same scope, or wrote the rows that its own come from, first, {TRIES} times"
+        ))
+        .with_next("let one worker save into a scope, under a lock if there are several"))
     }
 
     /// Payloads that are too large for records become objects of this unit.
@@ -322,7 +329,8 @@ impl Unit {
     }
 
     async fn assemble(&self) -> Result<Assembled> {
-        let mut all = Assembled { commit: Commit::new().trusted(), saves: Vec::new(), facts: Vec::new() };
+        let (saves, facts, guard) = (Vec::new(), Vec::new(), Guard::default());
+        let mut all = Assembled { commit: Commit::new().trusted(), saves, facts, guard };
         all.commit.id = self.id;
         all.commit.by.clone_from(&self.by);
         for (at, part) in self.parts.iter().enumerate() {
@@ -346,7 +354,7 @@ impl Unit {
             };
             all.commit = all.commit.and(ready);
         }
-        all.commit = crate::lineage::guarded(self.pond.store_of(Domain::Lineage), all.commit).await?;
+        (all.guard, all.commit) = crate::lineage::guarded(self.pond.store_of(Domain::Lineage), all.commit).await?;
         Ok(all)
     }
 
@@ -368,6 +376,15 @@ impl Unit {
     fn fail(&mut self, error: Error) {
         // The first reason is the one to mend.
         self.failed.get_or_insert(error);
+    }
+}
+
+impl Drop for Unit {
+    /// Nobody can commit what was done for it any more, whoever still holds its [`UnitArtifacts`].
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            work.abandon();
+        }
     }
 }
 

@@ -12,8 +12,8 @@
 
 use std::time::Duration;
 
-use millpond_core::{Document, Error, Expectation, Outcome, Query, Records, Result, Store, Write};
-use millpond_objects::Location;
+use millpond_core::{Damaged, Document, Error, ErrorKind, Expectation, Outcome, Query, Records, Result, Store, Write};
+use millpond_objects::{Listed, Location};
 use serde::Serialize;
 
 use super::model::{UnitFloor, UnitInfo, UnitState, moment_of};
@@ -28,6 +28,8 @@ const TTL: Duration = Duration::from_secs(60);
 const PAGE: usize = 256;
 /// Unused objects that an answer names; the rest is counted.
 const NAMED: usize = 1_000;
+/// Damaged records that an answer names; the rest is counted.
+const DAMAGED_NAMED: usize = 100;
 /// How young the units are that the floor leaves open, unless said otherwise: what clocks of machines may differ by.
 pub(super) const GRACE: Duration = Duration::from_secs(60 * 60);
 
@@ -77,6 +79,11 @@ pub struct Collected {
     pub unused_bytes: u64,
     /// Of them, removed.
     pub removed: u64,
+    /// Objects that stay because a record that may name them, or their unit's, does not read back.
+    pub kept_damaged: u64,
+    /// The first hundred of those: where they are, and what does not read back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
     /// The first thousand that nobody names.
     pub named: Vec<UnusedObject>,
 }
@@ -90,6 +97,11 @@ pub struct Reconciled {
     pub missing: Vec<MissingObject>,
     /// How many those are; the answer names as many of them as were asked for.
     pub missing_in_all: u64,
+    /// Records that may name bytes and do not read back: nobody can tell which. As many as were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
+    /// How many those are.
+    pub damaged_in_all: u64,
     /// Objects that nobody names, as a collection would report them.
     pub unused: Collected,
 }
@@ -169,7 +181,7 @@ impl Units {
             after = Some(last.location.clone());
             done.objects += page.len() as u64;
             done.bytes += page.iter().map(|listed| listed.length).sum::<u64>();
-            let unused = self.unused(&page, floor, young).await?;
+            let unused = self.surely_unused(&page, floor, young, &mut done).await?;
             if request.remove {
                 self.forget_sums(&unused).await?;
             }
@@ -185,6 +197,29 @@ impl Units {
                 }
             }
         }
+    }
+
+    /// Those of a page that nobody names. Where a record does not read back each object is looked at alone, and those that
+    /// it may be about stay.
+    async fn surely_unused(&self, page: &[Listed], floor: i64, young: i64, done: &mut Collected) -> Result<Vec<UnusedObject>> {
+        match self.unused(page, floor, young).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            all => return all,
+        }
+        let mut unused = Vec::new();
+        for listed in page {
+            match self.unused(std::slice::from_ref(listed), floor, young).await {
+                Ok(found) => unused.extend(found),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    done.kept_damaged += 1;
+                    if done.damaged.len() < DAMAGED_NAMED {
+                        done.damaged.push(Damaged { what: listed.location.to_string(), why: error.to_string() });
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unused)
     }
 
     /// Sums go before their objects: an object that stays without them, because somebody ended in between, is found again.
@@ -204,9 +239,11 @@ impl Units {
         let mut open = Recovered::default();
         for state in [UnitState::Pending, UnitState::Aborting] {
             let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(NAMED);
+            open.counts.left += self.undoing().store.count(query.clone()).await?;
             let page = self.undoing().store.query(query).await?;
             open.left.extend(page.items.into_iter().map(|record| record.key.as_str().to_owned()));
         }
+        open.left.truncate(NAMED);
         Ok(open)
     }
 
@@ -222,8 +259,10 @@ impl Units {
         // The key is a UUIDv7, so the first by key has the oldest id.
         let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", UnitState::Pending.as_str()).limit(1);
         let page = self.undoing().store.query(query).await?;
-        super::readable(&page.damaged)?;
-        Ok(page.items.first().map_or(floor, |oldest| floor.min(moment_of(super::steps::id_of(oldest.key.as_str())))))
+        // One that does not read back may be worked on: it holds the floor as long as it is there.
+        let damaged = page.damaged.iter().filter_map(|damaged| damaged.what.split_once('/').map(|(_, key)| key));
+        let oldest = page.items.iter().map(|oldest| oldest.key.as_str()).chain(damaged);
+        Ok(oldest.map(|unit| moment_of(super::steps::id_of(unit))).fold(floor, i64::min))
     }
 
     /// Raises the floor as far as it can be.
@@ -267,6 +306,9 @@ impl Units {
             let mut after = None;
             loop {
                 let page = self.undoing().store.query(Query::new(owner)?.limit(PAGE).after(after)).await?;
+                done.damaged_in_all += page.damaged.len() as u64;
+                let room = limit.saturating_sub(done.damaged.len());
+                done.damaged.extend(page.damaged.into_iter().take(room));
                 for record in page.items {
                     let value = record.value.value()?;
                     let Some(location) = value.get("location").and_then(serde_json::Value::as_str) else { continue };

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use millpond_core::{
-    Commit, Document, Error, Expectation, Key, Outcome, Page, PageCursor, Query, Records, Result, Timestamp, Versioned, Write,
-    limits,
+    Commit, Document, Error, ErrorKind, Expectation, Key, Outcome, Page, PageCursor, Query, Records, Result, Timestamp,
+    Versioned, Write, limits,
 };
 use serde::Serialize;
 
@@ -33,6 +33,8 @@ pub struct ForgottenUnits {
     pub kept_failed: u64,
     /// Units that stay because they are not below the floor yet: an older one is being worked on.
     pub kept_young: u64,
+    /// Units that stay because a record of theirs does not read back.
+    pub kept_damaged: u64,
     /// There may be more of them: the limit was reached.
     pub more: bool,
 }
@@ -50,8 +52,7 @@ impl Units {
     /// the middle has forgotten some.
     ///
     /// # Errors
-    /// `Invalid` for a limit of none; `Conflict`, naming who, when somebody forgets or collects already; `Corrupt`, naming the
-    /// record, when one does not read back.
+    /// `Invalid` for a limit of none; `Conflict`, naming who, when somebody forgets or collects already.
     pub async fn forget(&self, older_than: Duration, limit: usize) -> Result<ForgottenUnits> {
         let forgetting = async {
             let lease = self.only_one("forgetting units").await?;
@@ -84,7 +85,7 @@ impl Units {
             let mut after = None;
             loop {
                 let page = self.ended(state, before, after).await?;
-                super::readable(&page.damaged)?;
+                done.kept_damaged += page.damaged.len() as u64;
                 let mut going = Vec::new();
                 for unit in page.items {
                     if done.units + going.len() as u64 >= limit as u64 {
@@ -95,12 +96,11 @@ impl Units {
                         done.kept_young += 1;
                         continue;
                     }
-                    let operations = self.undoing().operations(&unit.value.id).await?;
-                    if state == UnitState::Failed && !self.is_closed(&operations).await? {
-                        done.kept_failed += 1;
-                    } else {
-                        let operations = operations.iter().map(Document::key).collect::<Result<_>>()?;
-                        going.push(Going { unit, operations });
+                    match self.going(unit, state).await {
+                        Ok(Some(unit)) => going.push(unit),
+                        Ok(None) => done.kept_failed += 1,
+                        Err(error) if error.kind() == ErrorKind::Corrupt => done.kept_damaged += 1,
+                        Err(error) => return Err(error),
                     }
                 }
                 self.gone(going, forgets, &mut done).await?;
@@ -111,6 +111,19 @@ impl Units {
             }
         }
         Ok(done)
+    }
+
+    /// A unit with all that goes with it; `None` for one that failed and that nobody has closed.
+    ///
+    /// # Errors
+    /// `Corrupt` when an operation, or the dead letter of one, does not read back.
+    async fn going(&self, unit: Versioned<UnitInfo>, state: UnitState) -> Result<Option<Going>> {
+        let operations = self.undoing().operations(&unit.value.id).await?;
+        if state == UnitState::Failed && !self.is_closed(&operations).await? {
+            return Ok(None);
+        }
+        let operations = operations.iter().map(Document::key).collect::<Result<_>>()?;
+        Ok(Some(Going { unit, operations }))
     }
 
     async fn ended(&self, state: UnitState, before: Timestamp, after: Option<PageCursor>) -> Result<Page<Versioned<UnitInfo>>> {

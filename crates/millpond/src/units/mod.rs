@@ -2,8 +2,8 @@
 //!
 //! * `model.rs`: what is kept; `steps.rs`: the commits; `work.rs`: a unit of this process, `queue.rs`: what it registers,
 //!   `repeat.rs`: one whose id was there before;
-//!   `undo.rs`: what anybody may do; `compensate.rs`: steps outside; `collect.rs`, `unused.rs`: bytes that nobody names; `forget.rs`: units that are over; `list.rs`: how
-//!   units stand.
+//! * `undo.rs`: what anybody may do, `recover.rs`: with all that nobody works on; `compensate.rs`: steps outside;
+//! * `collect.rs`, `unused.rs`: bytes that nobody names; `forget.rs`: units that are over; `list.rs`: how units stand.
 
 mod collect;
 mod compensate;
@@ -11,6 +11,7 @@ mod forget;
 mod list;
 mod model;
 mod queue;
+mod recover;
 mod repeat;
 mod steps;
 mod undo;
@@ -20,7 +21,7 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_core::{CommitId, Damaged, Document, Error, ErrorClass, ErrorKind, Query, Result, Store};
+use millpond_core::{CommitId, Damaged, Error, Result, Store};
 use millpond_objects::Objects;
 
 pub(crate) use collect::OWNERS;
@@ -30,6 +31,7 @@ pub use forget::ForgottenUnits;
 pub use list::{UnitDetail, UnitFilter};
 pub(crate) use model::COLLECTIONS;
 pub use model::{OperationKind, OperationStatus, PathClaim, UnitFloor, UnitInfo, UnitOperation, UnitState};
+pub use recover::{Recovered, RecoveredCounts};
 pub(crate) use undo::Undoing;
 pub(crate) use work::{Wanted, Working};
 
@@ -38,29 +40,10 @@ use crate::locks::Locks;
 use crate::objects::ObjectsHome;
 use crate::payloads::Payloads;
 
-/// Units that are looked at together.
-const PAGE: usize = 100;
-
 /// The units of a namespace. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Units {
     undoing: Undoing,
-}
-
-/// What a look at the units that are not over brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Recovered {
-    /// Units that were undone.
-    pub undone: Vec<String>,
-    /// Units that somebody works on.
-    pub left: Vec<String>,
-    /// Units with a step whose compensation this program does not know, and the compensation's name.
-    pub needing: Vec<(String, String)>,
-    /// Units with a step that could not be undone: a person has to look.
-    pub failed: Vec<String>,
-    /// Units that could not be looked at or undone, and why. The others were gone on with.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<(String, String)>,
 }
 
 impl Units {
@@ -87,51 +70,6 @@ impl Units {
     /// What this program knows to undo. Steps whose compensation is not known here are left to a program that knows it.
     pub fn compensations(&self) -> &Compensations {
         &self.undoing.compensations
-    }
-
-    /// Undoes every unit whose process is dead or whose time has run out. Two processes that do this at once do no harm.
-    ///
-    /// # Errors
-    /// What the store or the place of the bytes fails with; what was undone by then is undone.
-    pub async fn recover(&self) -> Result<Recovered> {
-        self.recover_all().await.map_err(|e| e.during("units.recover"))
-    }
-
-    async fn recover_all(&self) -> Result<Recovered> {
-        let mut recovered = Recovered::default();
-        for state in [UnitState::Pending, UnitState::Aborting] {
-            let mut after = None;
-            loop {
-                let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(PAGE).after(after);
-                let page = self.undoing.store.query(query).await?;
-                for record in page.items {
-                    let unit = record.key.as_str().to_owned();
-                    // One that was pending a moment ago and waits for another program.
-                    if recovered.needing.iter().any(|(known, _)| *known == unit) {
-                        continue;
-                    }
-                    match self.undoing.undo(&unit, "whoever worked on it is gone").await {
-                        Ok(done) => match (done.needs, done.state) {
-                            (Some(needs), _) => recovered.needing.push((unit, needs)),
-                            (None, UnitState::Failed) => recovered.failed.push(unit),
-                            (None, _) => recovered.undone.push(unit),
-                        },
-                        // Somebody works on it, or was faster.
-                        Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Fenced) => {
-                            recovered.left.push(unit)
-                        }
-                        Err(error) if error.class() == ErrorClass::Transient => return Err(error),
-                        Err(error) => recovered.errors.push((unit, error.to_string())),
-                    }
-                }
-                recovered.errors.extend(page.damaged.into_iter().map(|damaged| (damaged.what, damaged.why)));
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(recovered)
     }
 
     /// Decides against a unit whose process is dead or whose time has run out, and undoes it; goes on with one that is

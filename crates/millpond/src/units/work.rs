@@ -372,8 +372,13 @@ impl Working {
         self.queue().failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
 
+    /// Whether something was registered, or may have been, that nobody has decided about.
+    pub(crate) fn is_undecided(&self) -> bool {
+        !self.decided.load(Ordering::Acquire) && (self.lease.get().is_some() || self.queue().is_unheard())
+    }
+
     /// From here on there is nothing to undo, or others do it.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.decided.store(true, Ordering::Release);
         if let Some(task) = self.renewing.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();

@@ -124,8 +124,11 @@ impl World {
 
     /// Waits until a unit has so many operations.
     pub async fn registered(&self, unit: &str, count: usize) {
-        while self.pond.units().get(unit).await.unwrap().map_or(0, |found| found.operations.len()) < count {
-            tokio::task::yield_now().await;
-        }
+        let registered = async {
+            while self.pond.units().get(unit).await.unwrap().map_or(0, |found| found.operations.len()) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), registered).await.expect("they are registered");
     }
 }

@@ -94,7 +94,7 @@ pub async fn run(ctx: &Context, command: ArtifactsCommand) -> Result<Exit> {
         }
         ArtifactsCommand::Watch(args) => exit = watch(ctx, &artifacts, &args).await?,
         ArtifactsCommand::Verify(args) => exit = many::verify(ctx, &artifacts, &args.request()).await?,
-        ArtifactsCommand::PurgeVersions(args) => purge::purge(ctx, &artifacts, &args).await?,
+        ArtifactsCommand::PurgeVersions(args) => exit = purge::purge(ctx, &artifacts, &args).await?,
         ArtifactsCommand::Place { moved } => place(ctx, &artifacts, moved.as_deref()).await?,
     }
     pond.close().await?;

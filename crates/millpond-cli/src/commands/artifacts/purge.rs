@@ -7,6 +7,7 @@ use millpond::{Artifacts, PurgeVersions, PurgedVersions, Result};
 
 use super::super::input;
 use crate::context::Context;
+use crate::exit::Exit;
 use crate::output::{Column, counted, value, values};
 
 /// Flags of `artifacts purge-versions`.
@@ -31,7 +32,7 @@ const NEEDED: [Column; 4] = [
 ];
 
 /// Runs it.
-pub async fn purge(ctx: &Context, artifacts: &Artifacts, args: &PurgeArgs) -> Result<()> {
+pub async fn purge(ctx: &Context, artifacts: &Artifacts, args: &PurgeArgs) -> Result<Exit> {
     let request = PurgeVersions::new(args.older_than, args.keep_newest);
     let would = artifacts.purge_versions(&request.clone().dry_run()).await?;
     if args.dry_run || would.purged == 0 {
@@ -43,11 +44,15 @@ pub async fn purge(ctx: &Context, artifacts: &Artifacts, args: &PurgeArgs) -> Re
 }
 
 /// What went or would go, and by whom the rest is needed.
-fn say(ctx: &Context, purged: &PurgedVersions, what: &str) -> Result<()> {
+fn say(ctx: &Context, purged: &PurgedVersions, what: &str) -> Result<Exit> {
     if ctx.out.is_table() && !purged.needed.is_empty() {
         ctx.out.list(&NEEDED, &values(&purged.needed)?)?;
     }
-    ctx.out.say(told(purged, what), &value(purged)?)
+    ctx.out.say(told(purged, what), &value(purged)?)?;
+    for damaged in &purged.damaged {
+        crate::report::note(format_args!("{} stays: {}", damaged.what, damaged.why));
+    }
+    Ok(if purged.kept_damaged > 0 { Exit::Unhealthy } else { Exit::Ok })
 }
 
 fn told(purged: &PurgedVersions, what: &str) -> String {
@@ -55,7 +60,12 @@ fn told(purged: &PurgedVersions, what: &str) -> String {
     if purged.kept_newest > 0 {
         kept.push(format!("{} among the newest", purged.kept_newest));
     }
-    let needed = [(purged.kept_pinned, "pinned"), (purged.kept_running, "running"), (purged.kept_referenced, "referenced")];
+    let needed = [
+        (purged.kept_pinned, "pinned"),
+        (purged.kept_running, "running"),
+        (purged.kept_referenced, "referenced"),
+        (purged.kept_damaged, "damaged, or judged by what is"),
+    ];
     kept.extend(needed.into_iter().filter(|(many, _)| *many > 0).map(|(many, because)| format!("{many} {because}")));
     let kept = if kept.is_empty() { String::new() } else { format!("; kept: {}", kept.join(", ")) };
     format!("{} with {} {what}{kept}", counted(purged.purged, "version"), counted(purged.bytes, "byte"))

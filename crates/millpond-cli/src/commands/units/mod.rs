@@ -231,7 +231,7 @@ fn stands(ctx: &Context, unit: &str, state: UnitState) -> Result<Exit> {
 }
 
 fn recovered(ctx: &Context, done: &Recovered) -> Result<Exit> {
-    let text = format!("{} undone, {} being worked on", counted(done.undone.len() as u64, "unit"), done.left.len());
+    let text = format!("{} undone, {} being worked on", counted(done.counts.undone, "unit"), done.counts.left);
     ctx.out.say(text, &value(done)?)?;
     Ok(told(done))
 }
@@ -249,6 +249,9 @@ fn told(done: &Recovered) -> Exit {
     for (unit, why) in &done.errors {
         crate::report::note(format_args!("unit {unit} could not be looked at or undone: {why}"));
     }
+    unnamed(done.counts.needing, done.needing.len(), "units that need a compensation");
+    unnamed(done.counts.failed, done.failed.len(), "units with a step that could not be undone");
+    unnamed(done.counts.errors, done.errors.len(), "units that could not be looked at or undone");
     match (done.errors.is_empty(), done.needing.is_empty() && done.failed.is_empty()) {
         (false, _) => Exit::Unhealthy,
         (true, true) => Exit::Ok,
@@ -259,7 +262,7 @@ fn told(done: &Recovered) -> Exit {
 fn collected(ctx: &Context, done: &Collected, remove: bool) -> Result<Exit> {
     if !ctx.out.is_table() {
         ctx.out.item(&value(done)?)?;
-        return Ok(told(&done.units));
+        return Ok(looked_past(done));
     }
     if !done.named.is_empty() {
         ctx.out.list(&UNUSED, &values(&done.named)?)?;
@@ -268,10 +271,28 @@ fn collected(ctx: &Context, done: &Collected, remove: bool) -> Result<Exit> {
     crate::report::note(format_args!(
         "{} looked at, {} undone",
         counted(done.objects, "object"),
-        counted(done.units.undone.len() as u64, "unit")
+        counted(done.units.counts.undone, "unit")
     ));
     crate::report::note(if remove { format!("{unused}: removed") } else { format!("{unused}; remove them with --remove") });
-    Ok(told(&done.units))
+    Ok(looked_past(done))
+}
+
+/// Tells of units that need somebody, and of bytes that stay because a record does not read back.
+fn looked_past(done: &Collected) -> Exit {
+    for damaged in &done.damaged {
+        crate::report::note(format_args!("{} stays: {}", damaged.what, damaged.why));
+    }
+    unnamed(done.kept_damaged, done.damaged.len(), "objects that stay because of damage");
+    let told = told(&done.units);
+    if done.kept_damaged > 0 { Exit::Unhealthy } else { told }
+}
+
+/// Tells of those that are counted and not named.
+fn unnamed(all: u64, named: usize, what: &str) {
+    let more = all.saturating_sub(named as u64);
+    if more > 0 {
+        crate::report::note(format_args!("and {more} more: {what}"));
+    }
 }
 
 async fn forget(ctx: &Context, units: &Units, older_than: Duration, limit: usize, dry_run: bool) -> Result<()> {
@@ -292,6 +313,9 @@ fn forgotten(done: &ForgottenUnits, what: &str) -> String {
     if done.kept_young > 0 {
         text += &format!("; {} not older than one that is being worked on", counted(done.kept_young, "unit"));
     }
+    if done.kept_damaged > 0 {
+        text += &format!("; {} with a record that does not read back", counted(done.kept_damaged, "unit"));
+    }
     if done.more { text + "; there are more" } else { text }
 }
 
@@ -310,5 +334,10 @@ fn reconciled(ctx: &Context, done: &Reconciled) -> Result<Exit> {
     } else {
         ctx.out.item(&value(done)?)?;
     }
-    Ok(if done.missing_in_all > 0 { Exit::Unhealthy } else { told(&done.unused.units) })
+    for damaged in &done.damaged {
+        crate::report::note(format_args!("{} does not read back, and may name bytes: {}", damaged.what, damaged.why));
+    }
+    unnamed(done.damaged_in_all, done.damaged.len(), "records that do not read back");
+    let told = looked_past(&done.unused);
+    Ok(if done.missing_in_all > 0 || done.damaged_in_all > 0 { Exit::Unhealthy } else { told })
 }
