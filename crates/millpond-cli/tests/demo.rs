@@ -291,19 +291,16 @@ fn a_replay_of_an_earlier_demo_is_given_up() {
     let scene = Scene::new();
     support::corpus(&scene.path().join("texts"), 60, &mut support::Random::new(7));
     digest(&scene.quiet("demo texts"));
-    let mut child = Command::new(support::millpond())
-        .args(["demo", "replay"])
-        .current_dir(scene.path())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("starts");
-    // Killed once its run is there.
-    while !String::from_utf8_lossy(&scene.quiet("runs list").stdout).contains("running") {
-        assert!(child.try_wait().expect("known").is_none(), "it ended before it could be killed");
-    }
-    child.kill().expect("killed");
-    child.wait().expect("ends");
+    let is_running = || String::from_utf8_lossy(&scene.quiet("runs list").stdout).contains("running");
+    // Killed once its run is there. One that was faster than the look has made its index, and the next one begins anew.
+    let stopped = (0..50).any(|_| {
+        let mut child = replaying(&scene, std::process::Stdio::null());
+        while !is_running() && child.try_wait().expect("known").is_none() {}
+        child.kill().expect("killed");
+        child.wait().expect("ends");
+        is_running()
+    });
+    assert!(stopped, "each was over before it could be killed");
     digest(&scene.quiet("demo texts --fresh"));
     let (code, said) = replay(&scene);
     assert_eq!((code, &said["same"]), (Some(0), &64.into()), "{said}");
@@ -311,6 +308,13 @@ fn a_replay_of_an_earlier_demo_is_given_up() {
     assert_eq!((runs.matches("cancelled").count(), runs.matches("running").count()), (1, 0), "{runs}");
     let pins: serde_json::Value = serde_json::from_slice(&scene.quiet("pins list -o json").stdout).expect("JSON");
     assert_eq!(pins["items"], serde_json::json!([]));
+}
+
+/// A replay in a process of its own.
+fn replaying(scene: &Scene, stderr: std::process::Stdio) -> std::process::Child {
+    let mut command = Command::new(support::millpond());
+    command.args(["demo", "replay"]).current_dir(scene.path()).stdout(std::process::Stdio::null()).stderr(stderr);
+    command.spawn().expect("starts")
 }
 
 #[test]
@@ -321,13 +325,7 @@ fn killed_while_it_replays_it_goes_on() {
     let mut kills = 0;
     // Each life has a little more time, until one ends by itself.
     for pause in (20..).step_by(20).map(std::time::Duration::from_millis) {
-        let mut child = Command::new(support::millpond())
-            .args(["demo", "replay"])
-            .current_dir(scene.path())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::inherit())
-            .spawn()
-            .expect("starts");
+        let mut child = replaying(&scene, std::process::Stdio::inherit());
         std::thread::sleep(pause);
         if let Some(status) = child.try_wait().expect("known") {
             assert!(status.success(), "a life that was not killed ends well: {status}");
@@ -336,6 +334,10 @@ fn killed_while_it_replays_it_goes_on() {
         child.kill().expect("killed");
         child.wait().expect("ends");
         kills += 1;
+        // One that was killed between its last commit and its end has nothing left to go on with.
+        if String::from_utf8_lossy(&scene.quiet("runs list").stdout).matches("completed").count() == 2 {
+            break;
+        }
     }
     println!("killed {kills} times");
     assert!(kills > 0, "the first life was over before it could be killed");
@@ -343,6 +345,8 @@ fn killed_while_it_replays_it_goes_on() {
     let runs = runs["items"].as_array().expect("runs").clone();
     assert_eq!(runs.len(), 2, "killed and started again, it is still one run: {runs:?}");
     assert!(runs.iter().all(|run| run["status"] == "completed"), "{runs:?}");
+    // One that was killed while it undid the unit of another leaves that to whoever looks.
+    assert!(scene.quiet("units recover").status.success());
     let units = String::from_utf8_lossy(&scene.quiet("units list --limit 1000").stdout).into_owned();
     assert!(!units.contains("pending") && !units.contains("aborting"), "{units}");
     // Each message once, and each part of the index.

@@ -35,6 +35,8 @@ struct Faulty {
     fault: Mutex<Fault>,
     /// Who undoes units, and the clock, while this process sleeps.
     other: Mutex<Option<(Artifacts, Arc<ManualHost>)>>,
+    /// What is said of bytes before all of them are there.
+    begun: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -65,6 +67,7 @@ impl Objects for Faulty {
         }
     }
     async fn begin(&self, at: &Location, note: Option<&Note>) -> millpond::Result<Box<dyn Writing>> {
+        self.begun.lock().unwrap().extend(note.map(|note| note.as_str().to_owned()));
         self.folder.begin(at, note).await
     }
     async fn read(&self, at: &Location, range: Range<u64>) -> millpond::Result<Option<Bytes>> {
@@ -97,7 +100,7 @@ async fn world() -> World {
     let host = Arc::new(ManualHost::at(Timestamp::parse("2026-01-05T09:00:00Z").unwrap()));
     let pond = OpenOptions::new().host(Arc::<ManualHost>::clone(&host)).open("memory:").await.unwrap();
     let folder = Folder::new(place.path().join("objects")).unwrap();
-    let objects = Arc::new(Faulty { folder, fault: Mutex::new(Fault::None), other: Mutex::default() });
+    let objects = Arc::new(Faulty { folder, fault: Mutex::new(Fault::None), other: Mutex::default(), begun: Mutex::default() });
     let artifacts = Artifacts::over(pond.store().clone(), Arc::<Faulty>::clone(&objects));
     *objects.other.lock().unwrap() = Some((artifacts.clone(), Arc::clone(&host)));
     World { _place: place, host, pond, objects, artifacts }
@@ -153,6 +156,14 @@ async fn what_is_written_is_read_listed_and_deleted() {
         let page = artifacts.list(&ArtifactFilter::prefix(prefix).limit(10)).await.unwrap();
         page.items.into_iter().map(|artifact| artifact.value.key).collect::<Vec<_>>()
     };
+    // A place that takes its note first is told nothing that was not known then.
+    let (whole, pieces) = (Bytes::from(vec![1; 3 << 20]), [Bytes::from(vec![1; 3 << 20])].map(Ok));
+    let body = millpond::Body::stream(futures_util::stream::iter(pieces));
+    let streamed = artifacts.write("pieces/streamed", body, NewArtifact::default()).await.unwrap();
+    assert_eq!(artifacts.read("pieces/streamed").await.unwrap(), whole);
+    let begun: serde_json::Value = serde_json::from_str(&world.objects.begun.lock().unwrap().pop().unwrap()).unwrap();
+    assert_eq!((&begun["key"], &begun["version"]), (&"pieces/streamed".into(), &streamed.version.into()));
+    assert_eq!((begun.get("length"), begun.get("sha256")), (None, None), "{begun}");
     assert_eq!(keys("a/").await, ["a/%_*", "a/b.meta.json"]);
     assert_eq!(keys("a/%").await, ["a/%_*"]);
     assert_eq!(keys("%").await, [""; 0]);
@@ -161,9 +172,9 @@ async fn what_is_written_is_read_listed_and_deleted() {
     assert!(artifacts.delete("a/%_*").await.unwrap());
     assert!(!artifacts.delete("a/%_*").await.unwrap());
     assert_eq!(artifacts.read("a/%_*").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!((world.count("artifacts").await, world.count("artifact_versions").await), (2, 5));
-    assert_eq!((world.count("artifact_claims").await, world.objects().await), (0, 4), "versions keep their bytes");
-    assert_eq!(world.states().await, ["committed"; 6]);
+    assert_eq!((world.count("artifacts").await, world.count("artifact_versions").await), (3, 6));
+    assert_eq!((world.count("artifact_claims").await, world.objects().await), (0, 5), "versions keep their bytes");
+    assert_eq!(world.states().await, ["committed"; 7]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use millpond_core::Result;
+use millpond_core::{Error, Result};
 use millpond_objects::{Location, Note, Objects, Summing, Sums};
 
 use super::model::Artifact;
@@ -98,7 +98,7 @@ async fn in_pieces(objects: &dyn Objects, at: &Location, mut pieces: Pieces, mut
         return at_once(objects, at, first, draft).await;
     }
     describe(&mut draft, &first);
-    let mut writing = objects.begin(at, Some(&Note::of(&draft)?)).await?;
+    let mut writing = objects.begin(at, Some(&begun(&draft)?)).await?;
     let mut summing = Summing::default();
     summing.add(&first);
     writing.write(first).await?;
@@ -112,6 +112,17 @@ async fn in_pieces(objects: &dyn Objects, at: &Location, mut pieces: Pieces, mut
     fill(&mut draft, &sums);
     writing.finish(Some(&Note::of(&draft)?)).await?;
     Ok((draft, sums))
+}
+
+/// What is said of bytes before all of them were seen, where a place takes its note first: not how many they are, and not
+/// their digest.
+fn begun(draft: &Artifact) -> Result<Note> {
+    let mut said = serde_json::to_value(draft).map_err(|e| Error::invalid("the artifact's record is no JSON").with_source(e))?;
+    if let Some(said) = said.as_object_mut() {
+        said.remove("length");
+        said.remove("sha256");
+    }
+    Note::of(&said)
 }
 
 fn describe(draft: &mut Artifact, first: &[u8]) {

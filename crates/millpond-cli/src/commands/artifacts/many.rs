@@ -136,7 +136,8 @@ pub(super) async fn verify(ctx: &Context, artifacts: &Artifacts, request: &Verif
         progress.damaged,
     ));
     if progress.unreadable > 0 {
-        report::note(format_args!("{} that do not read back", counted(progress.unreadable, "record")));
+        let verb = if progress.unreadable == 1 { "does" } else { "do" };
+        report::note(format_args!("{} {verb} not read back", counted(progress.unreadable, "record")));
     }
     if ctx.out.format() == Format::Json && progress.damaged > done.named.len() as u64 {
         report::note("the first thousand are named; -o jsonl prints all");
