@@ -2,12 +2,28 @@
 
 use std::io::{IsTerminal, Write};
 
-use millpond::{Error, FlowProblems};
+use millpond::{Damaged, Error, FlowProblems};
 
 /// One line that is not data.
 pub fn note(text: impl std::fmt::Display) {
     // Nobody left to read it is no reason to fail.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What stays because it, or what judges it, does not read back.
+pub fn stay(named: &[Damaged], all: u64) {
+    for damaged in named {
+        note(format_args!("{} stays: {}", damaged.what, damaged.why));
+    }
+    unnamed(all, named.len(), "that stay because of damage");
+}
+
+/// Tells of those that are counted and not named.
+pub fn unnamed(all: u64, named: usize, what: &str) {
+    let more = all.saturating_sub(named as u64);
+    if more > 0 {
+        note(format_args!("and {more} more: {what}"));
+    }
 }
 
 /// Whether stderr may carry colour: a terminal, and `NO_COLOR` is not set.

@@ -295,7 +295,16 @@ fn a_replay_of_an_earlier_demo_is_given_up() {
     // Killed once its run is there. One that was faster than the look has made its index, and the next one begins anew.
     let stopped = (0..50).any(|_| {
         let mut child = replaying(&scene, std::process::Stdio::null());
-        while !is_running() && child.try_wait().expect("known").is_none() {}
+        loop {
+            match child.try_wait().expect("known") {
+                None if !is_running() => {}
+                None => break,
+                Some(status) => {
+                    assert!(status.success(), "a replay that was not killed ends well: {status}");
+                    return false;
+                }
+            }
+        }
         child.kill().expect("killed");
         child.wait().expect("ends");
         is_running()

@@ -121,7 +121,8 @@ impl Pond {
         &self.homes
     }
 
-    /// Commits; a failed expectation is an error.
+    /// Commits; a failed expectation is an error. One that writes edges of lineage expects, too, that no execution they lead
+    /// to is being pruned; repeated under its id, it is answered by its first receipt.
     ///
     /// # Errors
     /// As [`Store::commit`]; `Unsupported` when it would span two stores.
@@ -129,7 +130,7 @@ impl Pond {
         self.decided(commit).await?.committed()
     }
 
-    /// Commits; a failed expectation is a value.
+    /// Commits as [`Pond::commit`]; a failed expectation is a value.
     ///
     /// # Errors
     /// As [`Store::try_commit`]; `Unsupported` when it would span two stores.

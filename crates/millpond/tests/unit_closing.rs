@@ -4,6 +4,7 @@
 #[path = "support/hooked.rs"]
 mod hooked;
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -293,16 +294,29 @@ async fn a_unit_that_is_dropped_is_undone_though_a_clone_of_its_artifacts_lives_
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), undone).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), undone).await.unwrap();
     assert_eq!((world.count("artifact_claims").await, world.objects().await.len()), (0, 0));
     let told = world.pond.units().get(&id).await.unwrap().unwrap();
     assert_eq!(told.unit.reason.as_deref(), Some("it was given up"));
-    // One that was committed stays so, whoever drops what.
+}
+
+/// Catches a first operation that waits for its path when the unit is dropped, and begins it afterwards.
+#[tokio::test]
+async fn a_unit_that_is_dropped_while_its_first_operation_waits_is_not_begun_afterwards() {
+    let world = world().await;
+    let mut first = world.pond.unit();
+    first.artifacts().put("p", "first").await.unwrap();
     let mut unit = world.pond.unit();
-    let kept = unit.artifacts();
-    kept.put("a", "kept").await.unwrap();
-    unit.commit().await.unwrap();
-    drop(kept);
-    assert_eq!(world.pond.artifacts().read("a").await.unwrap(), "kept");
+    unit.wait(Duration::from_secs(600));
+    let artifacts = unit.artifacts();
+    let mut waits = Box::pin(artifacts.put("p", "second").into_future());
+    // It finds the path taken, and sleeps.
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err(), "the path is another's");
+    drop(unit);
+    first.rollback().await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(60), waits).await.expect("it does not wait on").unwrap_err();
+    assert!(matches!(told.kind(), ErrorKind::Fenced | ErrorKind::Conflict), "{told}");
+    // Though a clone of its artifacts lives on.
+    assert_eq!((world.count("artifact_claims").await, world.states().await), (0, vec![UnitState::Aborted]));
     drop(artifacts);
 }

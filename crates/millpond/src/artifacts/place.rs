@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use millpond_core::{Document, Error, ErrorKind, Filter, KEY_FIELD, Query, Records, Result};
+use millpond_core::{Damaged, Document, Error, ErrorKind, Filter, KEY_FIELD, Query, Records, Result};
 use millpond_objects::{Location, Objects};
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ impl Artifacts {
         for state in [UnitState::Pending, UnitState::Aborting] {
             let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(1);
             let page = self.store().query(query).await?;
-            crate::units::readable(&page.damaged)?;
+            readable(&page.damaged)?;
             if let Some(unit) = page.items.into_iter().next() {
                 return Err(Error::conflict(format!(
                     "unit {} is {state}: its bytes are on their way to the old place",
@@ -130,4 +130,15 @@ async fn is_there(objects: &dyn Objects, version: &ArtifactVersion) -> Result<()
         .with("location", location)
         .with("place", objects.place())
         .with_next("copy all objects, folders and names as they are, and say it again; the namespace's place is what it was"))
+}
+
+/// Refuses to look past a unit that does not read back: it may be one that is being worked on.
+fn readable(damaged: &[Damaged]) -> Result<()> {
+    let Some(damaged) = damaged.first() else { return Ok(()) };
+    Err(Error::corrupt(format!(
+        "unit {} does not read back, and may be one that is being worked on: {}",
+        damaged.what, damaged.why
+    ))
+    .with("record", &damaged.what)
+    .with_next("look at it with millpond records get, and put it right or delete it with millpond records delete"))
 }

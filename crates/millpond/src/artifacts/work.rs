@@ -123,7 +123,7 @@ impl ArtifactWork {
         }
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move { self.working.undo("it was given up").await })),
-            Err(_) => self.working.end(),
+            Err(_) => self.working.stop_renewing(),
         }
     }
 

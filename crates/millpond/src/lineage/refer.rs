@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millpond_core::{
-    Answer, Commit, Conflict, Document, Error, Expectation, Expected, Outcome, PageCursor, Query, Read, RecordId, Records,
-    Result, Store, Write, limits,
+    Answer, Commit, Conflict, Document, Error, ErrorKind, Expectation, Expected, Outcome, PageCursor, Query, Read, RecordId,
+    Records, Result, Store, Write, limits,
 };
 
 use super::model::{LineageEdge, LineageRow};
@@ -107,7 +107,7 @@ pub(crate) async fn references(store: &Store, rows: &BTreeMap<String, Option<Str
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
     /// Rows that were not there.
-    missing: Vec<RecordId>,
+    missing: BTreeSet<RecordId>,
 }
 
 impl Guard {
@@ -128,12 +128,14 @@ pub(crate) async fn guarded(rows: &Store, mut commit: Commit) -> Result<(Guard, 
         return Ok((guard, commit));
     }
     let executions = executions_of(rows, &parents.iter().map(String::as_str).collect()).await?;
+    // One that this commit writes says itself what it expects.
+    let own = commit.writes.iter().filter_map(|write| if let Write::Put(id, _) = write { Some(id.clone()) } else { None });
+    let own: BTreeSet<RecordId> = own.collect();
     for parent in parents.iter().filter(|parent| !executions.contains_key(*parent)) {
         let row = Records::<LineageRow>::id(parent)?;
-        // One that this commit writes says itself what it expects.
-        if !commit.writes.iter().any(|write| matches!(write, Write::Put(id, _) if *id == row)) {
+        if !own.contains(&row) {
             commit = commit.expect(Expectation::Absent(row.clone()));
-            guard.missing.push(row);
+            guard.missing.insert(row);
         }
     }
     for execution in executions.into_values().collect::<BTreeSet<String>>() {
@@ -158,11 +160,11 @@ fn parents_of(commit: &Commit) -> Result<BTreeSet<String>> {
     Ok(parents)
 }
 
-/// Commits with what [`guarded`] adds. A commit with an id that was decided before is answered by that receipt: what is
-/// added depends on the rows of the moment, so it is not the same commit twice.
+/// Commits with what [`guarded`] adds. A commit with an id that was decided before is answered by that receipt if it has as
+/// many writes and appends: what is added depends on the rows of the moment, so it is not the same commit twice.
 ///
 /// # Errors
-/// As [`executions_of`] and [`Store::try_commit`]; `Conflict` when the rows that its edges lead to come and go.
+/// As [`executions_of`] and [`Store::try_commit`].
 pub(crate) async fn try_commit(rows: &Store, to: &Store, commit: Commit) -> Result<Outcome> {
     if parents_of(&commit)?.is_empty() {
         return to.try_commit(commit).await;
@@ -172,18 +174,36 @@ pub(crate) async fn try_commit(rows: &Store, to: &Store, commit: Commit) -> Resu
 }
 
 async fn try_guarded(rows: &Store, to: &Store, commit: Commit) -> Result<Outcome> {
-    if let Some(id) = commit.id
-        && let Some(mut receipt) = to.outcome(id).await?
-    {
-        receipt.replayed = true;
-        return Ok(Outcome::Committed(receipt));
+    if let Some(before) = decided_before(to, &commit).await? {
+        return Ok(before);
     }
-    for _ in 0..TRIES {
-        let (guard, commit) = guarded(rows, commit.clone()).await?;
-        match to.try_commit(commit).await? {
-            Outcome::Conflict(conflict) if guard.is_outdated(&conflict) => {}
-            decided => return Ok(decided),
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (guard, guarded) = guarded(rows, commit.clone()).await?;
+        match to.try_commit(guarded).await {
+            Ok(Outcome::Conflict(conflict)) if tries < TRIES && guard.is_outdated(&conflict) => {}
+            // Sent by another at the same moment, when other rows were there.
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                return decided_before(to, &commit).await?.ok_or(error);
+            }
+            decided => return decided,
         }
     }
-    Err(Error::conflict(format!("rows of lineage that others come from came and went {TRIES} times")).with_next("try again"))
+}
+
+/// The first receipt of a commit whose id was decided before.
+///
+/// # Errors
+/// `Invalid` when that was another one.
+async fn decided_before(to: &Store, commit: &Commit) -> Result<Option<Outcome>> {
+    let Some(id) = commit.id else { return Ok(None) };
+    let Some(mut receipt) = to.outcome(id).await? else { return Ok(None) };
+    if (receipt.revisions.len(), receipt.sequences.len()) != (commit.writes.len(), commit.appends.len()) {
+        return Err(
+            Error::invalid(format!("commit {id} was decided with another body")).with_next("give each commit an id of its own")
+        );
+    }
+    receipt.replayed = true;
+    Ok(Some(Outcome::Committed(receipt)))
 }

@@ -236,8 +236,9 @@ impl Unit {
     async fn run(mut self) -> Result<Receipt> {
         match self.attempt().await {
             Ok(receipt) => Ok(receipt),
-            Err(error) => Err(match self.work.take() {
-                Some(work) => given_up(&work, error).await,
+            // Kept here meanwhile: where this future is dropped, the unit is given up all the same.
+            Err(error) => Err(match &self.work {
+                Some(work) => given_up(work, error).await,
                 None => error,
             }),
         }

@@ -239,9 +239,11 @@ impl Units {
         let mut open = Recovered::default();
         for state in [UnitState::Pending, UnitState::Aborting] {
             let query = Query::new(UnitInfo::COLLECTION.name())?.eq("state", state.as_str()).limit(NAMED);
-            open.counts.left += self.undoing().store.count(query.clone()).await?;
+            let all = self.undoing().store.count(query.clone()).await?;
             let page = self.undoing().store.query(query).await?;
+            open.counts.left += all.saturating_sub(page.damaged.len() as u64);
             open.left.extend(page.items.into_iter().map(|record| record.key.as_str().to_owned()));
+            open.damaged(page.damaged);
         }
         open.left.truncate(NAMED);
         Ok(open)
@@ -306,25 +308,37 @@ impl Units {
             let mut after = None;
             loop {
                 let page = self.undoing().store.query(Query::new(owner)?.limit(PAGE).after(after)).await?;
-                done.damaged_in_all += page.damaged.len() as u64;
-                let room = limit.saturating_sub(done.damaged.len());
-                done.damaged.extend(page.damaged.into_iter().take(room));
+                page.damaged.into_iter().for_each(|damaged| done.damaged(damaged, limit));
                 for record in page.items {
                     let value = record.value.value()?;
                     let Some(location) = value.get("location").and_then(serde_json::Value::as_str) else { continue };
                     let expected = value.get("length").and_then(serde_json::Value::as_u64).unwrap_or_default();
+                    let named = format!("{owner}/{}", record.key);
+                    let at: Location = match location.parse() {
+                        Ok(at) => at,
+                        Err(error) => {
+                            done.damaged(Damaged { what: named, why: error.to_string() }, limit);
+                            continue;
+                        }
+                    };
                     done.records += 1;
-                    let found = objects.length(&location.parse()?).await?;
+                    let found = objects.length(&at).await?;
                     if found == Some(expected) {
                         continue;
                     }
-                    // Purged since the page was read, and its bytes collected: that is no loss.
-                    if !still_names(&self.undoing().store, owner, record.key.as_str(), location).await? {
-                        continue;
+                    match still_names(&self.undoing().store, owner, record.key.as_str(), location).await {
+                        Ok(true) => {}
+                        // Purged since the page was read, and its bytes collected: that is no loss.
+                        Ok(false) => continue,
+                        Err(error) if error.kind() == ErrorKind::Corrupt => {
+                            done.damaged(Damaged { what: named, why: error.to_string() }, limit);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
                     }
                     done.missing_in_all += 1;
                     if done.missing.len() < limit {
-                        let record = format!("{owner}/{}", record.key);
+                        let record = named;
                         done.missing.push(MissingObject { record, location: location.to_owned(), expected, found });
                     }
                 }
@@ -335,6 +349,15 @@ impl Units {
             }
         }
         Ok(done)
+    }
+}
+
+impl Reconciled {
+    fn damaged(&mut self, damaged: Damaged, limit: usize) {
+        self.damaged_in_all += 1;
+        if self.damaged.len() < limit {
+            self.damaged.push(damaged);
+        }
     }
 }
 

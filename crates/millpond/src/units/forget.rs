@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use millpond_core::{
-    Commit, Document, Error, ErrorKind, Expectation, Key, Outcome, Page, PageCursor, Query, Records, Result, Timestamp,
+    Commit, Damaged, Document, Error, ErrorKind, Expectation, Key, Outcome, Page, PageCursor, Query, Records, Result, Timestamp,
     Versioned, Write, limits,
 };
 use serde::Serialize;
@@ -19,11 +19,13 @@ use super::{UNITS_JOB, Undoing, Units, steps};
 const PAGE: usize = 200;
 /// Changes that go in one commit: one of its 4,096 is for an expectation each.
 const CHANGES: usize = limits::COMMIT_OPERATIONS / 2;
+/// Damaged records that an answer names.
+const NAMED: usize = 100;
 /// How units end.
 const ENDS: [UnitState; 3] = [UnitState::Committed, UnitState::Aborted, UnitState::Failed];
 
 /// What forgetting units brought, or would bring.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ForgottenUnits {
     /// Units that are forgotten.
     pub units: u64,
@@ -35,6 +37,10 @@ pub struct ForgottenUnits {
     pub kept_young: u64,
     /// Units that stay because a record of theirs does not read back.
     pub kept_damaged: u64,
+    /// The first hundred records of units that do not read back. One of a unit that was being worked on keeps all younger
+    /// units, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
     /// There may be more of them: the limit was reached.
     pub more: bool,
 }
@@ -43,6 +49,13 @@ pub struct ForgottenUnits {
 struct Going {
     unit: Versioned<UnitInfo>,
     operations: Vec<Key>,
+}
+
+impl ForgottenUnits {
+    fn name(&mut self, damaged: Vec<Damaged>) {
+        let room = NAMED.saturating_sub(self.damaged.len());
+        self.damaged.extend(damaged.into_iter().take(room));
+    }
 }
 
 impl Units {
@@ -81,11 +94,14 @@ impl Units {
         let now = self.undoing().store.now().as_micros();
         let before = Timestamp::from_micros(now.saturating_sub(i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX)));
         let mut done = ForgottenUnits::default();
+        let pending = Query::new(UnitInfo::COLLECTION.name())?.eq("state", UnitState::Pending.as_str()).limit(NAMED);
+        done.name(self.undoing().store.query(pending).await?.damaged);
         for state in ENDS {
             let mut after = None;
             loop {
                 let page = self.ended(state, before, after).await?;
                 done.kept_damaged += page.damaged.len() as u64;
+                done.name(page.damaged);
                 let mut going = Vec::new();
                 for unit in page.items {
                     if done.units + going.len() as u64 >= limit as u64 {
@@ -96,10 +112,14 @@ impl Units {
                         done.kept_young += 1;
                         continue;
                     }
+                    let id = unit.value.id.clone();
                     match self.going(unit, state).await {
                         Ok(Some(unit)) => going.push(unit),
                         Ok(None) => done.kept_failed += 1,
-                        Err(error) if error.kind() == ErrorKind::Corrupt => done.kept_damaged += 1,
+                        Err(error) if error.kind() == ErrorKind::Corrupt => {
+                            done.kept_damaged += 1;
+                            done.name(vec![Damaged { what: format!("units/{id}"), why: error.to_string() }]);
+                        }
                         Err(error) => return Err(error),
                     }
                 }

@@ -21,7 +21,7 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_core::{CommitId, Damaged, Error, Result, Store};
+use millpond_core::{CommitId, Error, Result, Store};
 use millpond_objects::Objects;
 
 pub(crate) use collect::OWNERS;
@@ -133,17 +133,6 @@ impl Units {
             _ => Ok(()),
         }
     }
-}
-
-/// Refuses to look past a unit that does not read back: it may be one that is being worked on.
-pub(crate) fn readable(damaged: &[Damaged]) -> Result<()> {
-    let Some(damaged) = damaged.first() else { return Ok(()) };
-    Err(Error::corrupt(format!(
-        "unit {} does not read back, and may be one that is being worked on: {}",
-        damaged.what, damaged.why
-    ))
-    .with("record", &damaged.what)
-    .with_next("look at it with millpond records get, and put it right or delete it with millpond records delete"))
 }
 
 pub(crate) mod blocking {

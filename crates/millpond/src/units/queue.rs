@@ -128,6 +128,11 @@ impl Queue {
         Ok(self.registered.iter().rev().find(|o| o.number == number).cloned())
     }
 
+    /// Whether something waits, or the answer to it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether the answer to something that was sent is not known.
     pub(super) fn is_unheard(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.unheard)

@@ -1,6 +1,6 @@
 //! A look at all units that are not over: those that nobody works on are undone.
 
-use millpond_core::{Document, ErrorClass, ErrorKind, Query, Result};
+use millpond_core::{Damaged, Document, ErrorClass, ErrorKind, Query, Result};
 use serde::Serialize;
 
 use super::Units;
@@ -64,9 +64,7 @@ impl Units {
                 for record in page.items {
                     self.recover_one(record.key.as_str().to_owned(), &mut recovered).await?;
                 }
-                for damaged in page.damaged {
-                    recovered.error(damaged.what, damaged.why);
-                }
+                recovered.damaged(page.damaged);
                 after = page.next;
                 if after.is_none() {
                     break;
@@ -94,6 +92,11 @@ impl Units {
 }
 
 impl Recovered {
+    /// Records of units that do not read back.
+    pub(super) fn damaged(&mut self, damaged: Vec<Damaged>) {
+        damaged.into_iter().for_each(|damaged| self.error(damaged.what, damaged.why));
+    }
+
     fn error(&mut self, unit: String, why: String) {
         tell(&mut self.errors, &mut self.counts.errors, (unit, why));
     }
@@ -104,5 +107,21 @@ fn tell<T>(named: &mut Vec<T>, count: &mut u64, one: T) {
     *count += 1;
     if named.len() < NAMED {
         named.push(one);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_counted_and_the_first_thousand_are_named() {
+        let mut recovered = Recovered::default();
+        for n in 0..1_100 {
+            recovered.error(n.to_string(), String::new());
+            tell(&mut recovered.left, &mut recovered.counts.left, n.to_string());
+        }
+        assert_eq!((recovered.counts.left, recovered.counts.errors), (1_100, 1_100));
+        assert_eq!((recovered.left.len(), recovered.errors.len(), &*recovered.left[999]), (NAMED, NAMED, "999"));
     }
 }

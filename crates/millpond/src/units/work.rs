@@ -240,6 +240,7 @@ impl Working {
             // This was answered: whoever is dropped while it waits leaves nothing that is not known.
             self.queue().heard(batch);
             let held = match self.make_way(conflict).await {
+                Ok(()) if self.queue().is_closed() && batch.unheard.is_empty() => return Err(self.too_late()),
                 Ok(()) if ways < TRIES => {
                     ways += 1;
                     continue;
@@ -253,7 +254,14 @@ impl Working {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
+            if self.queue().is_closed() && batch.unheard.is_empty() {
+                return Err(held);
+            }
         }
+    }
+
+    fn too_late(&self) -> Error {
+        Error::conflict(format!("unit {} was committed or undone while this waited for its path", self.info.id))
     }
 
     fn changed_hands(&self) -> Error {
@@ -372,14 +380,20 @@ impl Working {
         self.queue().failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
 
-    /// Whether something was registered, or may have been, that nobody has decided about.
+    /// Whether something was registered, or is about to be, that nobody has decided about.
     pub(crate) fn is_undecided(&self) -> bool {
-        !self.decided.load(Ordering::Acquire) && (self.lease.get().is_some() || self.queue().is_unheard())
+        // The lease is there before what began the unit leaves the queue.
+        !self.decided.load(Ordering::Acquire) && (self.queue().is_waited_for() || self.lease.get().is_some())
     }
 
     /// From here on there is nothing to undo, or others do it.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         self.decided.store(true, Ordering::Release);
+        self.stop_renewing();
+    }
+
+    /// The unit has the time of its lease from here on.
+    pub(crate) fn stop_renewing(&self) {
         if let Some(task) = self.renewing.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
         }

@@ -67,7 +67,8 @@ pub enum ArtifactsCommand {
     /// Follow what is written and deleted; each line carries the cursor to resume after it. Exit code 5 when an event was
     /// damaged
     Watch(WatchArgs),
-    /// Forget old versions; those that are pinned, running or referenced stay, and it is told by whom
+    /// Forget old versions; those that are pinned, running or referenced stay, and it is told by whom. Exit code 5 when a
+    /// record does not read back: what it may be about stays
     PurgeVersions(super::purge::PurgeArgs),
     /// Look whether the bytes of all artifacts, and of large checkpoints and dead letters, are there, and compare a sample of
     /// them; exit code 5 when some are damaged

@@ -49,9 +49,7 @@ fn say(ctx: &Context, purged: &PurgedVersions, what: &str) -> Result<Exit> {
         ctx.out.list(&NEEDED, &values(&purged.needed)?)?;
     }
     ctx.out.say(told(purged, what), &value(purged)?)?;
-    for damaged in &purged.damaged {
-        crate::report::note(format_args!("{} stays: {}", damaged.what, damaged.why));
-    }
+    crate::report::stay(&purged.damaged, purged.kept_damaged);
     Ok(if purged.kept_damaged > 0 { Exit::Unhealthy } else { Exit::Ok })
 }
 

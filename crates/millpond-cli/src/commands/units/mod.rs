@@ -51,7 +51,7 @@ pub enum UnitsCommand {
         #[command(flatten)]
         known: KnownArgs,
     },
-    /// Find bytes that no record names; they are removed only with --remove
+    /// Find bytes that no record names; they are removed only with --remove. Exit code 5 when a record does not read back
     Collect {
         /// Remove them
         #[arg(long)]
@@ -60,7 +60,7 @@ pub enum UnitsCommand {
         #[arg(long, value_name = "LENGTH", value_parser = input::duration, default_value = "1h")]
         grace: Duration,
     },
-    /// Forget units that have been over for long; what they wrote stays
+    /// Forget units that have been over for long; what they wrote stays. Exit code 5 when a record does not read back
     Forget {
         /// Only units that have been over for longer than this
         #[arg(long, value_name = "LENGTH", value_parser = input::duration)]
@@ -72,7 +72,8 @@ pub enum UnitsCommand {
         #[arg(long, value_name = "N", default_value_t = 100_000)]
         limit: usize,
     },
-    /// Compare the records with the bytes both ways, and change nothing; exit code 5 when bytes are missing
+    /// Compare the records with the bytes both ways, and change nothing; exit code 5 when bytes are missing or a record
+    /// does not read back
     Reconcile {
         /// Name at most this many missing objects
         #[arg(long, value_name = "N", default_value_t = 100)]
@@ -172,10 +173,7 @@ pub async fn run(ctx: &Context, command: UnitsCommand) -> Result<Exit> {
             }
             collected(ctx, &units.collect(&CollectRequest { remove, grace }).await?, remove)?
         }
-        UnitsCommand::Forget { older_than, dry_run, limit } => {
-            forget(ctx, &units, older_than, limit, dry_run).await?;
-            Exit::Ok
-        }
+        UnitsCommand::Forget { older_than, dry_run, limit } => forget(ctx, &units, older_than, limit, dry_run).await?,
         UnitsCommand::Reconcile { limit } => reconciled(ctx, &units.reconcile(limit).await?)?,
     };
     pond.close().await?;
@@ -249,9 +247,9 @@ fn told(done: &Recovered) -> Exit {
     for (unit, why) in &done.errors {
         crate::report::note(format_args!("unit {unit} could not be looked at or undone: {why}"));
     }
-    unnamed(done.counts.needing, done.needing.len(), "units that need a compensation");
-    unnamed(done.counts.failed, done.failed.len(), "units with a step that could not be undone");
-    unnamed(done.counts.errors, done.errors.len(), "units that could not be looked at or undone");
+    crate::report::unnamed(done.counts.needing, done.needing.len(), "units that need a compensation");
+    crate::report::unnamed(done.counts.failed, done.failed.len(), "units with a step that could not be undone");
+    crate::report::unnamed(done.counts.errors, done.errors.len(), "units that could not be looked at or undone");
     match (done.errors.is_empty(), done.needing.is_empty() && done.failed.is_empty()) {
         (false, _) => Exit::Unhealthy,
         (true, true) => Exit::Ok,
@@ -279,30 +277,27 @@ fn collected(ctx: &Context, done: &Collected, remove: bool) -> Result<Exit> {
 
 /// Tells of units that need somebody, and of bytes that stay because a record does not read back.
 fn looked_past(done: &Collected) -> Exit {
-    for damaged in &done.damaged {
-        crate::report::note(format_args!("{} stays: {}", damaged.what, damaged.why));
-    }
-    unnamed(done.kept_damaged, done.damaged.len(), "objects that stay because of damage");
+    crate::report::stay(&done.damaged, done.kept_damaged);
     let told = told(&done.units);
     if done.kept_damaged > 0 { Exit::Unhealthy } else { told }
 }
 
-/// Tells of those that are counted and not named.
-fn unnamed(all: u64, named: usize, what: &str) {
-    let more = all.saturating_sub(named as u64);
-    if more > 0 {
-        crate::report::note(format_args!("and {more} more: {what}"));
-    }
-}
-
-async fn forget(ctx: &Context, units: &Units, older_than: Duration, limit: usize, dry_run: bool) -> Result<()> {
+async fn forget(ctx: &Context, units: &Units, older_than: Duration, limit: usize, dry_run: bool) -> Result<Exit> {
     let would = units.would_forget(older_than, limit).await?;
     if dry_run || would.units == 0 {
-        return ctx.out.say(forgotten(&would, "would be forgotten"), &value(&would)?);
+        return tell_forgotten(ctx, &would, "would be forgotten");
     }
     ctx.confirm(format_args!("forgetting {}", counted(would.units, "unit")), "forget")?;
     let done = units.forget(older_than, limit).await?;
-    ctx.out.say(forgotten(&done, "forgotten"), &value(&done)?)
+    tell_forgotten(ctx, &done, "forgotten")
+}
+
+fn tell_forgotten(ctx: &Context, done: &ForgottenUnits, what: &str) -> Result<Exit> {
+    ctx.out.say(forgotten(done, what), &value(done)?)?;
+    for damaged in &done.damaged {
+        crate::report::note(format_args!("{} does not read back: {}", damaged.what, damaged.why));
+    }
+    Ok(if done.kept_damaged > 0 || !done.damaged.is_empty() { Exit::Unhealthy } else { Exit::Ok })
 }
 
 fn forgotten(done: &ForgottenUnits, what: &str) -> String {
@@ -337,7 +332,7 @@ fn reconciled(ctx: &Context, done: &Reconciled) -> Result<Exit> {
     for damaged in &done.damaged {
         crate::report::note(format_args!("{} does not read back, and may name bytes: {}", damaged.what, damaged.why));
     }
-    unnamed(done.damaged_in_all, done.damaged.len(), "records that do not read back");
+    crate::report::unnamed(done.damaged_in_all, done.damaged.len(), "records that do not read back");
     let told = looked_past(&done.unused);
     Ok(if done.missing_in_all > 0 || done.damaged_in_all > 0 { Exit::Unhealthy } else { told })
 }
