@@ -203,7 +203,8 @@ impl NewLineage {
         self
     }
 
-    /// Another row it came from, as a merge of several messages has them.
+    /// Another row it came from, as a merge of several messages has them. One that is there is one of the 4,096 operations of
+    /// the commit, one that is not there yet is two.
     #[must_use]
     pub fn derived_from(mut self, row: impl Into<String>) -> Self {
         self.derived_from.insert(row.into());
