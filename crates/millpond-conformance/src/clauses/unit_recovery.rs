@@ -354,7 +354,8 @@ async fn below_the_floor_nothing_begins(ground: Arc<Ground>) -> Verdict {
     unit.artifacts().put("k", "before").await?;
     unit.commit().await?;
     passed_a_moment().await;
-    other.units().collect(&CollectRequest { remove: true, grace: Duration::from_secs(30) }).await?;
+    let done = other.units().collect(&CollectRequest { remove: true, grace: Duration::from_secs(30) }).await?;
+    ensure_eq!((done.kept_damaged, done.damaged), (0, Vec::new()), "what a collection could not read");
     let mut late = pond.unit();
     late.id(id_at(Timestamp::from_micros(old.as_micros() + 5_000)));
     let said = refused(late.artifacts().put("k", "late").await, ErrorKind::Conflict, "a unit from below the floor")?;
