@@ -22,6 +22,15 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     let pond = runtime.block_on(millpond::open(&folder.path().join("ours").display().to_string()))?;
     let bare = millpond_objects::Folder::new(folder.path().join("bare"))?;
     let n = Cell::new(0u64);
+    // As long as one of ours.
+    let note = millpond_objects::Note::of(&std::collections::BTreeMap::from([("key", "x".repeat(350))]))?;
+    let uploads = |note: Option<&millpond_objects::Note>| -> Done {
+        let unit = millpond::uuid_v7(pond.store().host());
+        let locations: Vec<_> = (0..PUTS).map(|m| millpond_objects::Location::new(unit, u32::try_from(m).unwrap_or(0))).collect();
+        let puts = locations.iter().map(|at| millpond_objects::Objects::put(&bare, at, body.clone(), note));
+        runtime.block_on(futures_util::future::try_join_all(puts))?;
+        Ok(())
+    };
     let figures = interleave(
         args.rounds,
         &mut [
@@ -44,23 +53,13 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
                     })
                 }),
             ),
-            (
-                "the uploads alone",
-                Box::new(|| {
-                    rate(args.secs, || {
-                        let unit = millpond::uuid_v7(pond.store().host());
-                        let locations: Vec<_> =
-                            (0..PUTS).map(|m| millpond_objects::Location::new(unit, u32::try_from(m).unwrap_or(0))).collect();
-                        let puts = locations.iter().map(|at| millpond_objects::Objects::put(&bare, at, body.clone(), None));
-                        runtime.block_on(futures_util::future::try_join_all(puts))?;
-                        Ok(())
-                    })
-                }),
-            ),
+            ("the uploads alone", Box::new(|| rate(args.secs, || uploads(None)))),
+            ("the uploads and their notes alone", Box::new(|| rate(args.secs, || uploads(Some(&note))))),
         ],
     )?;
     figures.iter().for_each(|(name, f)| report.figure(name, *f, "units/s"));
     report.at_most("a unit / the uploads alone", figures[1].1.median / figures[0].1.median, 1.3);
+    report.shown("a unit / the uploads and their notes", figures[2].1.median / figures[0].1.median);
     report.heading("units a second, one put each (artifacts.unit1)");
     let artifacts = pond.artifacts();
     let figures = interleave(
