@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hooked::{Doing, World, world};
 use millpond::{
-    CollectRequest, Error, ErrorKind, NewArtifact, Only, Query, STEP_ARGS_BYTES, UnitArtifacts, UnitFilter, UnitState,
+    CollectRequest, Error, ErrorKind, NewArtifact, Only, Query, STEP_ARGS_BYTES, Unit, UnitArtifacts, UnitFilter, UnitState,
 };
 use millpond_objects::Memory;
 use serde_json::json;
@@ -36,6 +36,15 @@ fn gate(world: &World) -> Arc<Semaphore> {
 fn put(artifacts: &UnitArtifacts, key: &str, text: &'static str) -> tokio::task::JoinHandle<millpond::Result<()>> {
     let put = artifacts.put(key, text);
     tokio::spawn(async move { put.await.map(drop) })
+}
+
+/// A unit that has the path `p`, and one that would wait for it.
+async fn before_a_taken_path(world: &World) -> (Unit, Unit) {
+    let mut first = world.pond.unit();
+    first.artifacts().put("p", "first").await.unwrap();
+    let mut unit = world.pond.unit();
+    unit.wait(Duration::from_secs(600));
+    (first, unit)
 }
 
 #[tokio::test]
@@ -85,10 +94,7 @@ async fn a_put_that_the_decision_did_not_wait_for_hears_so_and_is_no_part_of_it(
 #[tokio::test]
 async fn an_operation_that_waits_for_a_path_does_not_hold_up_the_commit() {
     let world = world().await;
-    let mut first = world.pond.unit();
-    first.artifacts().put("p", "first").await.unwrap();
-    let mut unit = world.pond.unit();
-    unit.wait(Duration::from_secs(600));
+    let (first, mut unit) = before_a_taken_path(&world).await;
     let artifacts = unit.artifacts();
     artifacts.put("q", "second").await.unwrap();
     let waits = put(&artifacts, "p", "second");
@@ -304,10 +310,7 @@ async fn a_unit_that_is_dropped_is_undone_though_a_clone_of_its_artifacts_lives_
 #[tokio::test]
 async fn a_unit_that_is_dropped_while_its_first_operation_waits_is_not_begun_afterwards() {
     let world = world().await;
-    let mut first = world.pond.unit();
-    first.artifacts().put("p", "first").await.unwrap();
-    let mut unit = world.pond.unit();
-    unit.wait(Duration::from_secs(600));
+    let (first, mut unit) = before_a_taken_path(&world).await;
     let artifacts = unit.artifacts();
     let mut waits = Box::pin(artifacts.put("p", "second").into_future());
     // It finds the path taken, and sleeps.
@@ -316,7 +319,12 @@ async fn a_unit_that_is_dropped_while_its_first_operation_waits_is_not_begun_aft
     first.rollback().await.unwrap();
     let told = tokio::time::timeout(Duration::from_secs(60), waits).await.expect("it does not wait on").unwrap_err();
     assert!(matches!(told.kind(), ErrorKind::Fenced | ErrorKind::Conflict), "{told}");
-    // Though a clone of its artifacts lives on.
-    assert_eq!((world.count("artifact_claims").await, world.states().await), (0, vec![UnitState::Aborted]));
+    // Though a clone of its artifacts lives on. A machine so slow that it was not asleep yet begins it, and undoes it.
+    let over = async {
+        while world.count("artifact_claims").await > 0 || world.states().await.iter().any(|state| *state != UnitState::Aborted) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), over).await.expect("nothing of it is left");
     drop(artifacts);
 }
