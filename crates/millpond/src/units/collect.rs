@@ -12,12 +12,12 @@
 
 use std::time::Duration;
 
-use millpond_core::{Damaged, Document, Error, ErrorKind, Expectation, Outcome, Query, Records, Result, Store, Write};
-use millpond_objects::{Listed, Location};
+use millpond_core::{Damaged, Document, Error, ErrorKind, Expectation, Outcome, Query, Record, Records, Result, Store, Write};
+use millpond_objects::{Listed, Location, Objects};
 use serde::Serialize;
 
 use super::model::{UnitFloor, UnitInfo, UnitState, moment_of};
-use super::{Recovered, Units};
+use super::{Recovered, Units, tell};
 use crate::locks::{Attempt, Lease, LockRequest};
 
 /// The lease of whoever collects.
@@ -190,11 +190,8 @@ impl Units {
                     objects.remove(&unused.location.parse()?).await?;
                     done.removed += 1;
                 }
-                done.unused += 1;
                 done.unused_bytes += unused.length;
-                if done.named.len() < NAMED {
-                    done.named.push(unused);
-                }
+                tell(&mut done.named, NAMED, &mut done.unused, unused);
             }
         }
     }
@@ -211,10 +208,8 @@ impl Units {
             match self.unused(std::slice::from_ref(listed), floor, young).await {
                 Ok(found) => unused.extend(found),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    done.kept_damaged += 1;
-                    if done.damaged.len() < DAMAGED_NAMED {
-                        done.damaged.push(Damaged { what: listed.location.to_string(), why: error.to_string() });
-                    }
+                    let stays = Damaged { what: listed.location.to_string(), why: error.to_string() };
+                    tell(&mut done.damaged, DAMAGED_NAMED, &mut done.kept_damaged, stays);
                 }
                 Err(error) => return Err(error),
             }
@@ -310,36 +305,17 @@ impl Units {
                 let page = self.undoing().store.query(Query::new(owner)?.limit(PAGE).after(after)).await?;
                 page.damaged.into_iter().for_each(|damaged| done.damaged(damaged, limit));
                 for record in page.items {
-                    let value = record.value.value()?;
-                    let Some(location) = value.get("location").and_then(serde_json::Value::as_str) else { continue };
-                    let expected = value.get("length").and_then(serde_json::Value::as_u64).unwrap_or_default();
-                    let named = format!("{owner}/{}", record.key);
-                    let at: Location = match location.parse() {
-                        Ok(at) => at,
-                        Err(error) => {
-                            done.damaged(Damaged { what: named, why: error.to_string() }, limit);
-                            continue;
+                    match self.missing(&*objects, owner, &record).await {
+                        Ok(Named::Nothing) => {}
+                        Ok(Named::Found) => done.records += 1,
+                        Ok(Named::Missing(missing)) => {
+                            done.records += 1;
+                            tell(&mut done.missing, limit, &mut done.missing_in_all, missing);
                         }
-                    };
-                    done.records += 1;
-                    let found = objects.length(&at).await?;
-                    if found == Some(expected) {
-                        continue;
-                    }
-                    match still_names(&self.undoing().store, owner, record.key.as_str(), location).await {
-                        Ok(true) => {}
-                        // Purged since the page was read, and its bytes collected: that is no loss.
-                        Ok(false) => continue,
                         Err(error) if error.kind() == ErrorKind::Corrupt => {
-                            done.damaged(Damaged { what: named, why: error.to_string() }, limit);
-                            continue;
+                            done.damaged(Damaged { what: format!("{owner}/{}", record.key), why: error.to_string() }, limit);
                         }
                         Err(error) => return Err(error),
-                    }
-                    done.missing_in_all += 1;
-                    if done.missing.len() < limit {
-                        let record = named;
-                        done.missing.push(MissingObject { record, location: location.to_owned(), expected, found });
                     }
                 }
                 after = page.next;
@@ -350,14 +326,38 @@ impl Units {
         }
         Ok(done)
     }
+
+    /// Whether the bytes are there that a record names.
+    ///
+    /// # Errors
+    /// `Corrupt` when the record does not read back; what the store or the place fails with.
+    async fn missing(&self, objects: &dyn Objects, owner: &str, record: &Record) -> Result<Named> {
+        let value = record.value.value()?;
+        let Some(location) = value.get("location").and_then(serde_json::Value::as_str) else { return Ok(Named::Nothing) };
+        let expected = value.get("length").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let at: Location = location.parse().map_err(|e| Error::corrupt(format!("{location:?} is no location")).with_source(e))?;
+        let found = objects.length(&at).await?;
+        // Purged since the page was read, and its bytes collected: that is no loss.
+        if found == Some(expected) || !still_names(&self.undoing().store, owner, record.key.as_str(), location).await? {
+            return Ok(Named::Found);
+        }
+        let record = format!("{owner}/{}", record.key);
+        Ok(Named::Missing(MissingObject { record, location: location.to_owned(), expected, found }))
+    }
+}
+
+/// What a record names.
+enum Named {
+    /// No bytes.
+    Nothing,
+    /// Bytes that are there, or are wanted no more.
+    Found,
+    Missing(MissingObject),
 }
 
 impl Reconciled {
     fn damaged(&mut self, damaged: Damaged, limit: usize) {
-        self.damaged_in_all += 1;
-        if self.damaged.len() < limit {
-            self.damaged.push(damaged);
-        }
+        tell(&mut self.damaged, limit, &mut self.damaged_in_all, damaged);
     }
 }
 

@@ -135,6 +135,14 @@ impl Units {
     }
 }
 
+/// Counts one, and names it while fewer than this many are named.
+fn tell<T>(named: &mut Vec<T>, most: usize, count: &mut u64, one: T) {
+    *count += 1;
+    if named.len() < most {
+        named.push(one);
+    }
+}
+
 pub(crate) mod blocking {
     //! The same for synchronous callers.
     use super::{

@@ -3,8 +3,8 @@
 use millpond_core::{Damaged, Document, ErrorClass, ErrorKind, Query, Result};
 use serde::Serialize;
 
-use super::Units;
 use super::model::{UnitInfo, UnitState};
+use super::{Units, tell};
 
 /// Units that are looked at together.
 const PAGE: usize = 100;
@@ -78,12 +78,14 @@ impl Units {
         let Recovered { counts, undone, left, needing, failed, .. } = recovered;
         match self.undoing().undo(&unit, "whoever worked on it is gone").await {
             Ok(done) => match (done.needs, done.state) {
-                (Some(needs), _) => tell(needing, &mut counts.needing, (unit, needs)),
-                (None, UnitState::Failed) => tell(failed, &mut counts.failed, unit),
-                (None, _) => tell(undone, &mut counts.undone, unit),
+                (Some(needs), _) => tell(needing, NAMED, &mut counts.needing, (unit, needs)),
+                (None, UnitState::Failed) => tell(failed, NAMED, &mut counts.failed, unit),
+                (None, _) => tell(undone, NAMED, &mut counts.undone, unit),
             },
             // Somebody works on it, or was faster.
-            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Fenced) => tell(left, &mut counts.left, unit),
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Fenced) => {
+                tell(left, NAMED, &mut counts.left, unit)
+            }
             Err(error) if error.class() == ErrorClass::Transient => return Err(error),
             Err(error) => recovered.error(unit, error.to_string()),
         }
@@ -98,15 +100,7 @@ impl Recovered {
     }
 
     fn error(&mut self, unit: String, why: String) {
-        tell(&mut self.errors, &mut self.counts.errors, (unit, why));
-    }
-}
-
-/// Counts one, and names it while there is room.
-fn tell<T>(named: &mut Vec<T>, count: &mut u64, one: T) {
-    *count += 1;
-    if named.len() < NAMED {
-        named.push(one);
+        tell(&mut self.errors, NAMED, &mut self.counts.errors, (unit, why));
     }
 }
 
@@ -119,7 +113,7 @@ mod tests {
         let mut recovered = Recovered::default();
         for n in 0..1_100 {
             recovered.error(n.to_string(), String::new());
-            tell(&mut recovered.left, &mut recovered.counts.left, n.to_string());
+            tell(&mut recovered.left, NAMED, &mut recovered.counts.left, n.to_string());
         }
         assert_eq!((recovered.counts.left, recovered.counts.errors), (1_100, 1_100));
         assert_eq!((recovered.left.len(), recovered.errors.len(), &*recovered.left[999]), (NAMED, NAMED, "999"));
