@@ -16,6 +16,7 @@ use std::io::{ErrorKind as Io, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,8 @@ const AHEAD: usize = 4;
 pub struct Folder {
     root: Arc<Path>,
     shown: Arc<str>,
+    /// For each first digit of folders, whether these are known to be durable.
+    durable: Arc<[AtomicBool; 16]>,
 }
 
 impl Folder {
@@ -45,7 +48,7 @@ impl Folder {
         let root = root.as_ref();
         let absolute = std::path::absolute(root)
             .map_err(|e| Error::invalid(format!("{} is no folder for objects", root.display())).with_source(e))?;
-        Ok(Self { shown: format!("file:{}", absolute.display()).into(), root: absolute.into() })
+        Ok(Self { shown: format!("file:{}", absolute.display()).into(), root: absolute.into(), durable: Arc::default() })
     }
 
     fn path(&self, at: &Location) -> PathBuf {
@@ -66,9 +69,14 @@ impl Folder {
     fn create(&self, at: &Location) -> Result<File> {
         let path = self.path(at);
         let create = || File::options().write(true).create_new(true).open(&path);
+        let family = self.family(at)?;
+        if !family.load(Ordering::Acquire) {
+            self.make_folders(at, family)?;
+        }
         match create() {
+            // Somebody removed the folder.
             Err(e) if e.kind() == Io::NotFound => {
-                self.make_folder(at.folder())?;
+                self.make_folders(at, family)?;
                 create().map_err(failed("make", &path))
             }
             Err(e) if e.kind() == Io::AlreadyExists => Err(Error::invalid(format!("there is an object at {at} already"))
@@ -78,11 +86,28 @@ impl Folder {
         }
     }
 
-    fn make_folder(&self, name: &str) -> Result<()> {
-        let folder = self.root.join(name);
-        std::fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
-        // The names of the folder, of the root, and of what the root is in: any of them may be new.
-        self.root.ancestors().take(3).try_for_each(sync_folder)
+    /// Whether the folder of a location is known to be durable, with those that share its first digit.
+    fn family(&self, at: &Location) -> Result<&AtomicBool> {
+        let first = at.folder().chars().next().and_then(|first| first.to_digit(16));
+        let family = first.and_then(|first| self.durable.get(usize::try_from(first).ok()?));
+        family.ok_or_else(|| Error::invalid(format!("{at} has no folder")))
+    }
+
+    /// Makes a folder and those that share its first digit, together: they cost one flush and not one each. One that is
+    /// there may have been made a moment ago, or before a crash, so its name is flushed, too.
+    fn make_folders(&self, at: &Location, family: &AtomicBool) -> Result<()> {
+        std::fs::create_dir_all(&*self.root).map_err(failed("make", &self.root))?;
+        for last in "0123456789abcdef".chars() {
+            let folder = self.root.join(format!("{}{last}", &at.folder()[..1]));
+            match std::fs::create_dir(&folder) {
+                Err(e) if e.kind() != Io::AlreadyExists => return Err(failed("make", &folder)(e)),
+                _ => {}
+            }
+        }
+        // And the names of the root, and of what the root is in.
+        self.root.ancestors().take(3).try_for_each(sync_folder)?;
+        family.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Makes what was written durable: the file, then its name.

@@ -116,7 +116,9 @@ async fn units_that_are_over_for_long_are_forgotten_and_what_they_wrote_stays() 
     world.host.advance(31 * DAY);
     let mut live = world.pond.unit();
     live.artifacts().put("live", "live").await.unwrap();
-    artifacts.write("young", "young", NewArtifact::default()).await.unwrap();
+    let mut young = world.pond.unit();
+    young.artifacts().put("young", "young").await.unwrap();
+    young.commit().await.unwrap();
 
     let units = world.pond.units();
     assert_eq!(units.forget(30 * DAY, 0).await.unwrap_err().kind(), ErrorKind::Invalid);

@@ -1,7 +1,7 @@
 //! What can be done wrong, one thing at a time.
 
 use crate::properties::Promise;
-use crate::scenario::{COLLECTION, COLLECTORS, COPY, Scenario, TAKEOVER};
+use crate::scenario::{COLLECTION, COLLECTORS, COPY, SHORT, SHORTS, Scenario, TAKEOVER};
 
 /// One rule of the protocol, left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub(crate) enum Defect {
     AsksForNamesFirst,
     /// The same, and the decision does not look at the floor.
     AsksForNamesFirstAndDecidesBelowTheFloor,
+    /// A short put does not expect that nobody has its path.
+    ShortMindsNoClaim,
+    /// A short put is aborted by a commit with an id of its own.
+    ShortAbortsUnderAnotherId,
+    /// The bytes of a short put go, and nobody says that it was aborted.
+    ShortGoesWithoutAbort,
 }
 
 impl Defect {
@@ -69,7 +75,7 @@ impl Defect {
 }
 
 /// Each defect, where it shows, and the promise it breaks.
-pub(crate) const PLANTED: [(Defect, Scenario, Promise); 20] = [
+pub(crate) const PLANTED: [(Defect, Scenario, Promise); 25] = [
     (Defect::ClaimsAreNotExclusive, TAKEOVER, Promise::OneHolder),
     (Defect::ClaimsGoBeforeTheDecision, TAKEOVER, Promise::OneHolder),
     (Defect::ClaimsGoAfterTheDecision, TAKEOVER, Promise::NothingLeft),
@@ -90,6 +96,11 @@ pub(crate) const PLANTED: [(Defect, Scenario, Promise); 20] = [
     (Defect::AsksOnlyForNames, COLLECTION, Promise::LiveBytesStay),
     (Defect::AsksForNamesFirst, COLLECTION, Promise::BytesAreThere),
     (Defect::AsksForNamesFirstAndDecidesBelowTheFloor, COLLECTION, Promise::BytesAreThere),
+    (Defect::DecidesBelowTheFloor, SHORT, Promise::BytesAreThere),
+    (Defect::ShortMindsNoClaim, SHORT, Promise::NobodyTrespasses),
+    (Defect::ShortAbortsUnderAnotherId, SHORT, Promise::BytesAreThere),
+    (Defect::ShortGoesWithoutAbort, SHORT, Promise::BytesAreThere),
+    (Defect::DecidesBelowTheFloor, SHORTS, Promise::BytesAreThere),
 ];
 
 /// Rules that can be left out alone, because another one covers for them: the decision's look at the floor, because the

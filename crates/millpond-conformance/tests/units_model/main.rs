@@ -27,9 +27,9 @@ use stateright::{Checker, HasDiscoveries, Model as _};
 
 use crate::defect::{COVERED, Defect, PLANTED};
 use crate::model::UnitsModel;
-use crate::scenario::{COLLECTION, COLLECTORS, COPY, Scenario, TAKEOVER};
+use crate::scenario::{COLLECTION, COLLECTORS, COPY, SHORT, SHORTS, Scenario, TAKEOVER};
 
-const SCENARIOS: [Scenario; 4] = [TAKEOVER, COLLECTION, COPY, COLLECTORS];
+const SCENARIOS: [Scenario; 6] = [TAKEOVER, COLLECTION, COPY, COLLECTORS, SHORT, SHORTS];
 const THREADS: usize = 2;
 
 fn all_states(scenario: Scenario, defect: Option<Defect>) -> impl Checker<UnitsModel> {

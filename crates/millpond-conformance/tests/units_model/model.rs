@@ -86,7 +86,11 @@ impl UnitsModel {
             if !matches!(state.workers[unit], Worker::Working | Worker::Unsure) {
                 state.arrived &= !self.scenario.of(unit);
             }
-            let is_refused = !state.has_lease(unit, OWN) && !self.has(Defect::DecidesWithoutFence);
+            let is_refused = if self.scenario.is_short(unit) {
+                state.units[unit].standing == Standing::Aborted && !self.has(Defect::ShortAbortsUnderAnotherId)
+            } else {
+                !state.has_lease(unit, OWN) && !self.has(Defect::DecidesWithoutFence)
+            };
             if state.units[unit].standing == Standing::Committed || is_refused {
                 state.decisions &= !bit(unit);
             }

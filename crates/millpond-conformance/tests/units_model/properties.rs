@@ -15,6 +15,7 @@ pub(crate) enum Promise {
     OneHolder,
     NothingLeft,
     LiveBytesStay,
+    NobodyTrespasses,
 }
 
 impl Promise {
@@ -26,6 +27,7 @@ impl Promise {
             Self::OneHolder => "no two units that can still decide hold one path",
             Self::NothingLeft => "whoever comes last finds everything, and leaves nothing over",
             Self::LiveBytesStay => "the collector takes no bytes of a unit that is being worked on",
+            Self::NobodyTrespasses => "nobody writes a path that a unit holds",
         }
     }
 }
@@ -41,6 +43,7 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<UnitsModel>> {
         Property::always(Promise::OneHolder.name(), one_holder),
         Property::always(Promise::NothingLeft.name(), nothing_left),
         Property::always(Promise::LiveBytesStay.name(), |_, state: &State| !state.live_bytes_gone),
+        Property::always(Promise::NobodyTrespasses.name(), |_, state: &State| !state.trespassed),
         Property::sometimes("two units are committed", |_, state: &State| {
             (1..UNITS).all(|unit| state.units[unit].standing == Standing::Committed)
         }),
@@ -50,7 +53,7 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<UnitsModel>> {
     ];
     if scenario.takers > 0 {
         all.push(Property::sometimes("a unit was taken over before its decision arrived", |_, state: &State| {
-            state.units[1].standing == Standing::Aborted && state.workers[1] == Worker::Unsure
+            (1..UNITS).any(|unit| state.units[unit].standing == Standing::Aborted && state.workers[unit] == Worker::Unsure)
         }));
     }
     if scenario.takers > 1 {
@@ -67,6 +70,17 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<UnitsModel>> {
                 matches!(collector, Collector::Sweep { left, asked } if asked.all() && left & model.scenario.of(1) & state.objects != 0)
             };
             state.units[1].standing == Standing::Aborted && state.collectors.iter().any(sweeping)
+        }));
+    }
+    if scenario.short != 0 {
+        all.push(Property::sometimes("bytes of a short put whose process died are collected", |model: &UnitsModel, state: &State| {
+            let sweeping = |collector: &Collector| {
+                matches!(collector, Collector::Sweep { left, asked } if asked.all() && left & model.scenario.of(1) & state.objects != 0)
+            };
+            state.units[1].standing == Standing::Unknown && state.collectors.iter().any(sweeping)
+        }));
+        all.push(Property::sometimes("a short put was aborted before its decision arrived", |_, state: &State| {
+            state.units[1].standing == Standing::Aborted && state.objects & bit(1) == 0
         }));
     }
     if scenario.operations.iter().any(|operation| operation.what != What::Put) {

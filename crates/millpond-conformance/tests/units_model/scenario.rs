@@ -41,6 +41,8 @@ pub(crate) struct Scenario {
     pub(crate) collectors: usize,
     /// Old versions are purged.
     pub(crate) purges: bool,
+    /// Units of one put that are not registered.
+    pub(crate) short: Bits,
     /// How often a unit's lease can be taken, its own taking included.
     pub(crate) tokens: u8,
 }
@@ -56,6 +58,7 @@ pub(crate) const TAKEOVER: Scenario = Scenario {
     takers: 2,
     collectors: 0,
     purges: false,
+    short: 0,
     tokens: 3,
 };
 
@@ -66,6 +69,7 @@ pub(crate) const COLLECTION: Scenario = Scenario {
     takers: 1,
     collectors: 1,
     purges: true,
+    short: 0,
     tokens: 2,
 };
 
@@ -76,6 +80,7 @@ pub(crate) const COPY: Scenario = Scenario {
     takers: 1,
     collectors: 1,
     purges: true,
+    short: 0,
     tokens: 2,
 };
 
@@ -86,10 +91,38 @@ pub(crate) const COLLECTORS: Scenario = Scenario {
     takers: 0,
     collectors: 2,
     purges: false,
+    short: 0,
     tokens: 2,
 };
 
+/// A short put and a unit that want one path, a purge, one who undoes, and the collector.
+pub(crate) const SHORT: Scenario = Scenario {
+    name: "short put",
+    operations: &[put(0, A), put(1, A), put(2, A)],
+    takers: 1,
+    collectors: 1,
+    purges: true,
+    short: 1 << 1,
+    tokens: 2,
+};
+
+/// Two short puts of one path, and two collectors, one of which was taken for dead.
+pub(crate) const SHORTS: Scenario = Scenario {
+    name: "two short puts",
+    operations: &[put(0, A), put(1, A), put(2, A)],
+    takers: 0,
+    collectors: 2,
+    purges: true,
+    short: 1 << 1 | 1 << 2,
+    tokens: 1,
+};
+
 impl Scenario {
+    /// Whether a unit is a short put.
+    pub(crate) fn is_short(&self, unit: usize) -> bool {
+        self.short & bit(unit) != 0
+    }
+
     /// The operations of a unit.
     pub(crate) fn of(&self, unit: usize) -> Bits {
         self.those(|operation| operation.unit == unit)

@@ -102,7 +102,7 @@ pub(crate) enum Collector {
 /// Everything. A process that crashed is one that makes no more steps, so that no state is needed to say it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct State {
-    // The store.
+    // The store. Operations of short puts are in no record: these are the ones whose bytes were sent.
     pub(crate) units: [Unit; UNITS],
     pub(crate) registered: Bits,
     pub(crate) claims: [Option<u8>; PATHS],
@@ -129,6 +129,7 @@ pub(crate) struct State {
     // What was seen to go wrong.
     pub(crate) decided_twice: bool,
     pub(crate) live_bytes_gone: bool,
+    pub(crate) trespassed: bool,
 }
 
 impl State {
@@ -161,6 +162,7 @@ impl State {
             collectors: [Collector::Idle; CREW],
             decided_twice: false,
             live_bytes_gone: false,
+            trespassed: false,
         }
     }
 
@@ -187,7 +189,12 @@ impl State {
 
     /// Operations of units that have a record.
     pub(crate) fn of_known_units(&self, scenario: &Scenario) -> Bits {
-        let known = (0..UNITS).filter(|unit| self.units[*unit].standing != Standing::Unknown);
+        let has_record = |unit: &usize| match self.units[*unit].standing {
+            Standing::Unknown => false,
+            Standing::Committed => !scenario.is_short(*unit),
+            _ => true,
+        };
+        let known = (0..UNITS).filter(has_record);
         known.fold(0, |all, unit| all | scenario.of(unit))
     }
 

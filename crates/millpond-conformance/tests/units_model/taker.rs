@@ -17,7 +17,7 @@ impl UnitsModel {
     /// have been decided since it was seen to be pending.
     pub(crate) fn take(&self, state: &mut State, taker: usize, unit: usize) -> bool {
         let is_nothing_to_undo = matches!(state.units[unit].standing, Standing::Unknown | Standing::Aborted);
-        if is_nothing_to_undo || state.units[unit].token >= self.scenario.tokens {
+        if is_nothing_to_undo || self.scenario.is_short(unit) || state.units[unit].token >= self.scenario.tokens {
             return false;
         }
         let bytes = self.bytes(state, unit);

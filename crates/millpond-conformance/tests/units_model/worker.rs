@@ -3,7 +3,7 @@
 use crate::defect::Defect;
 use crate::model::{Action, Fate, UnitsModel};
 use crate::scenario::{Bits, bit, members};
-use crate::state::{OWN, Standing, State, Unit, Worker, moment};
+use crate::state::{OWN, Standing, State, Undoing, Unit, Worker, moment};
 
 /// What the store answers to a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,14 @@ impl UnitsModel {
 
     /// One commit: the lease, the unit, its first operations and their claims, expecting the floor and free paths. Bytes
     /// are on their way from here on. Without its answer nobody could go on, so a lost one is a process that waits.
+    ///
+    /// Of a short put only the bytes are on their way: no record, no claim, and no look at the floor.
     pub(crate) fn begin(&self, state: &mut State, unit: usize) -> bool {
+        if self.scenario.is_short(unit) {
+            state.registered |= self.scenario.of(unit);
+            state.workers[unit] = Worker::Working;
+            return true;
+        }
         let operations = self.scenario.of(unit) & self.scenario.at_once();
         let minds_the_floor = !self.has(Defect::BeginsBelowTheFloor) && !self.has(Defect::MindsNoFloor);
         let is_late = state.floor > moment(unit) && minds_the_floor;
@@ -126,6 +133,9 @@ impl UnitsModel {
         if standing == Standing::Committed {
             return Answer::Committed;
         }
+        if self.scenario.is_short(unit) {
+            return self.short_decision(state, unit);
+        }
         let is_taken_over = !state.has_lease(unit, OWN) && !self.has(Defect::DecidesWithoutFence);
         let is_source_gone = self.scenario.copied_by(unit).is_some()
             && state.seen.is_none_or(|seen| state.versions & bit(seen.into()) == 0)
@@ -141,6 +151,24 @@ impl UnitsModel {
         if !self.has(Defect::ClaimsGoAfterTheDecision) {
             state.free_claims(unit);
         }
+        Answer::Committed
+    }
+
+    /// The same for a short put: it expects that nobody has the path, and the floor. An abort has used its id.
+    fn short_decision(&self, state: &mut State, unit: usize) -> Answer {
+        let is_aborted = state.units[unit].standing == Standing::Aborted;
+        let is_claimed = members(self.scenario.of(unit)).any(|put| state.claims[self.scenario.operations[put].path].is_some());
+        let is_late = state.floor > moment(unit) && !self.defect.is_some_and(Defect::decides_below_the_floor);
+        let is_refused = is_aborted && !self.has(Defect::ShortAbortsUnderAnotherId)
+            || is_claimed && !self.has(Defect::ShortMindsNoClaim)
+            || is_late;
+        if is_refused {
+            return Answer::Refused;
+        }
+        state.trespassed |= is_claimed;
+        state.decided_twice |= is_aborted;
+        state.units[unit].standing = Standing::Committed;
+        self.publish(state, self.scenario.of(unit));
         Answer::Committed
     }
 
@@ -174,8 +202,23 @@ impl UnitsModel {
     }
 
     /// One commit: the lease anew, from its own token, so that what it sent under that is refused however late it comes.
+    ///
+    /// Of a short put, under the id of its decision, unless no decision was sent: that it was aborted.
     fn undoing_own(&self, state: &mut State, unit: usize) -> Worker {
         let is_committed = state.units[unit].standing == Standing::Committed;
+        if self.scenario.is_short(unit) {
+            let was_sent = state.workers[unit] == Worker::Unsure || state.decisions & bit(unit) != 0;
+            if self.has(Defect::ShortGoesWithoutAbort) {
+                return Worker::Undoing(OWN, Undoing::Remove(self.scenario.of(unit)));
+            }
+            if is_committed {
+                return Worker::Over;
+            }
+            if was_sent {
+                state.units[unit].standing = Standing::Aborted;
+            }
+            return Worker::Undoing(OWN, Undoing::Remove(self.scenario.of(unit)));
+        }
         if is_committed || !state.has_lease(unit, OWN) {
             return Worker::Over;
         }

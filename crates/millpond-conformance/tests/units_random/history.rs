@@ -55,7 +55,7 @@ pub(crate) enum Seen {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) units: BTreeMap<String, Script>,
-    /// Artifacts that were written alone, by units whose ids nobody heard.
+    /// Artifacts that were written alone, by short puts whose ids nobody heard.
     pub(crate) alone: Vec<(String, Content, Option<ErrorKind>)>,
     pub(crate) looks: Vec<Look>,
 }
@@ -120,13 +120,17 @@ impl History {
         let mut alone = self.alone.clone();
         let mut order = Vec::new();
         let mut committed = BTreeSet::new();
+        // A short put has no record of its unit, unless it was aborted, and a version, if it was not.
+        let mut ids: BTreeSet<String> = versions.iter().map(|version| unit_of(&text(&version["version"]))).collect();
         for unit in all(world, millpond::UnitInfo::COLLECTION.name()).await {
             let id = text(&unit["id"]);
             match unit["state"].as_str().unwrap() {
-                "committed" => {}
-                "aborted" => continue,
+                "committed" => drop(ids.insert(id)),
+                "aborted" => assert!(!ids.contains(&id), "unit {id} was aborted, and has a version"),
                 state => panic!("unit {id} is still {state}"),
             }
+        }
+        for id in ids {
             let receipt = world.sight.store().outcome(millpond::CommitId::parse(&id).unwrap()).await.unwrap();
             let position = receipt.unwrap_or_else(|| panic!("unit {id} is committed without a receipt")).position;
             let effects = match self.units.get(&id) {
@@ -179,6 +183,11 @@ impl History {
         let there: BTreeSet<String> = listed.into_iter().map(|listed| listed.location.to_string()).collect();
         assert_eq!(there, named, "what is there, and what is named");
     }
+}
+
+/// The unit in the name of a version.
+fn unit_of(version: &str) -> String {
+    version.split_once('.').unwrap().0.to_owned()
 }
 
 /// What a unit wrote whose id its caller did not hear: one artifact that somebody wrote alone.

@@ -44,8 +44,8 @@ impl Worker {
         for _ in 0..TURNS {
             let process = self.process.lock().await.clone();
             match self.world.below(16) {
-                0..9 => self.unit(&process).await,
-                9 | 10 => self.write_alone(&process).await,
+                0..7 => self.unit(&process).await,
+                7..11 => self.write_alone(&process).await,
                 11 | 12 => self.look(&process).await,
                 13 => drop(process.pond.units().recover().await),
                 14 => {
@@ -70,9 +70,13 @@ impl Worker {
     async fn write_alone(&mut self, process: &Process) {
         let (path, bytes) = (self.path(), self.bytes());
         let artifacts = process.pond.artifacts();
-        let error = match artifacts.write(path, bytes.clone(), NewArtifact::default()).await {
-            Ok(_) => None,
-            Err(error) => Some(error.kind()),
+        let patience = if self.world.once_in(4) { self.world.below(40) } else { 1 << 20 };
+        let writing = artifacts.write(path, bytes.clone(), NewArtifact::default());
+        let error = match timeout(Duration::from_millis(patience), writing).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.kind()),
+            // Dropped in the middle: it may have happened.
+            Err(_) => Some(ErrorKind::UnknownOutcome),
         };
         self.world.history.lock().unwrap().alone.push((path.to_owned(), content(&bytes), error));
     }

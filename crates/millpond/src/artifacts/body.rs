@@ -12,7 +12,7 @@ use crate::text::hex;
 
 /// Up to here bytes at hand are written with one call. Longer ones go in pieces, so that one is summed while the one
 /// before it is written.
-const AT_ONCE: usize = 4 << 20;
+pub(super) const AT_ONCE: usize = 4 << 20;
 /// Bytes of a piece, and of what a stream has brought before it is written in pieces.
 const PIECE: usize = 1 << 20;
 /// Bytes that are looked at to find out what kind they are.

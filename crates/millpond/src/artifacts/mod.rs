@@ -1,4 +1,5 @@
-//! Artifacts: bytes under a key, with what is known of where they come from. Each write is a unit of work.
+//! Artifacts: bytes under a key, with what is known of where they come from. Each write is a unit of work, of which
+//! those of bytes at hand are not registered: `units/short.rs`.
 //!
 //! * `model.rs`: what is kept; `key.rs`: the convention of keys; `new.rs`, `body.rs`: what is written and its bytes on
 //!   their way; `work.rs`: what a unit made and has not decided; `unit.rs`: that as callers see it; `read.rs`, `list.rs`;
@@ -89,15 +90,20 @@ impl Artifacts {
     /// Writes an artifact, new or in the place of what was there. One commit point: the unit's decision; until then
     /// everybody reads what was there before.
     ///
-    /// A body whose bytes come piece by piece is written while it comes; memory stays flat.
+    /// A body whose bytes come piece by piece is written while it comes; memory stays flat. One that is at hand and has at
+    /// most 4 MiB is written without a registration: one upload, one commit. If the process ends in between, its bytes
+    /// are left to the collector.
     ///
     /// # Errors
     /// `Conflict`, naming who, when somebody else writes the same key, or its condition does not hold; what the store, the
     /// place of the bytes or the body fails with. After `UnknownOutcome` it may have happened; no byte that was there
     /// before is touched in any case.
     pub async fn write(&self, key: &str, body: impl Into<Body>, new: NewArtifact) -> Result<Artifact> {
-        let body = body.into();
-        self.alone(async |work| work.put(key, body, new).await).await.map_err(|e| e.during("artifacts.write"))
+        let write = async |work: &ArtifactWork| match body.into() {
+            Body::Bytes(bytes) if bytes.len() <= body::AT_ONCE => work.put_short(key, bytes, new).await,
+            body => work.put(key, body, new).await,
+        };
+        self.alone(write).await.map_err(|e| e.during("artifacts.write"))
     }
 
     /// Names the bytes of an artifact under a further key; what was there is replaced. No byte is moved. One commit point:

@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use millpond_core::{Commit, Error, Expectation, NewEvent, Outcome, Records, Result, Write};
+use millpond_objects::Objects;
 use serde_json::json;
 
 use super::body::{staged, summed};
@@ -132,13 +134,36 @@ impl ArtifactWork {
         doing.await.inspect_err(|error| self.working.failed(operation.number, error))
     }
 
-    /// Writes the bytes to a place of their own, and notes what the record will say.
-    pub(crate) async fn put(&self, key: &str, body: Body, mut new: NewArtifact) -> Result<Artifact> {
+    /// Checks what is to be written, and opens the place for its bytes: without one nothing of it could be undone either.
+    async fn prepared(&self, key: &str, new: &mut NewArtifact) -> Result<Arc<dyn Objects>> {
         key::checked(key)?;
         key::fill(key, &mut new.provenance);
         new.check()?;
-        // Before anything is registered: without a place for the bytes nothing of it could be undone either.
-        let objects = self.working.undoing().objects.get(self.store()).await?;
+        self.working.undoing().objects.get(self.store()).await
+    }
+
+    /// Writes bytes that are at hand, as the only operation of this unit: see `units/short.rs`.
+    pub(crate) async fn put_short(&self, key: &str, bytes: Bytes, mut new: NewArtifact) -> Result<Artifact> {
+        let objects = self.prepared(key, &mut new).await?;
+        let operation = self.working.short(key)?;
+        let at = Working::location(&operation)?;
+        let only = new.only;
+        let allowed = async {
+            self.working.free(key).await?;
+            self.condition(key, only).await
+        };
+        let staging = staged(objects.as_ref(), &at, Body::Bytes(bytes), self.draft(&operation, new));
+        // One waits for the other in any case: what was written is removed when the answer is no.
+        let (expect, written) = tokio::join!(allowed, staging);
+        let (expect, (artifact, sums)) = (expect?, written?);
+        let blocks = sums::of_blocks(&artifact.location, &sums);
+        self.change(&operation, Some((artifact.clone(), blocks)), None, expect)?;
+        Ok(artifact)
+    }
+
+    /// Writes the bytes to a place of their own, and notes what the record will say.
+    pub(crate) async fn put(&self, key: &str, body: Body, mut new: NewArtifact) -> Result<Artifact> {
+        let objects = self.prepared(key, &mut new).await?;
         self.working.repeats().await?;
         let operation = self.working.claim(Wanted::of(OperationKind::Put, key)).await?;
         let staging = async {

@@ -24,6 +24,11 @@ pub trait Processes: std::fmt::Debug + Send + Sync {
     /// The facts about the process that asks; all absent where they cannot be told.
     fn this_process(&self) -> Holder;
 
+    /// Its name alone.
+    fn name(&self) -> String {
+        self.this_process().name
+    }
+
     /// What is known about a process id of this machine.
     fn state(&self, pid: u32) -> ProcessState;
 
@@ -96,6 +101,10 @@ impl Processes for ProcFiles {
             }
             _ => Holder { name, ..Holder::default() },
         }
+    }
+
+    fn name(&self) -> String {
+        default_name(std::process::id())
     }
 
     fn state(&self, pid: u32) -> ProcessState {

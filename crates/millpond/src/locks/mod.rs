@@ -50,6 +50,11 @@ impl Locks {
         self.processes.this_process()
     }
 
+    /// What this process is called.
+    pub(crate) fn process_name(&self) -> String {
+        self.processes.name()
+    }
+
     /// Takes a lock if it is free, past its deadline, or its holder is known to be dead. Does not wait.
     ///
     /// Not re-entrant: who holds it already is told so. One commit point: the lease.

@@ -77,7 +77,7 @@ impl Prunes {
             Some(found) => found.value,
             None => self.mark(execution, lease).await?,
         };
-        job.worker = self.locks.this_process().name;
+        job.worker = self.locks.process_name();
         told(&job);
         if job.phase == PrunePhase::Marked {
             self.look_again(&job, lease).await?;
@@ -138,7 +138,7 @@ impl Prunes {
             execution: execution.to_owned(),
             status: PruneStatus::Running,
             phase: PrunePhase::Marked,
-            worker: self.locks.this_process().name,
+            worker: self.locks.process_name(),
             began: self.store().now(),
             ended: None,
             log_events: self.log_events(execution).await?,

@@ -48,7 +48,7 @@ impl Replays {
     async fn to_its_end(&self, id: &str, lease: &Lease, told: Told<'_>) -> Result<Replay> {
         // Read under the lease: who had it before may have gone on in the meantime.
         let mut replay = self.require(id).await?;
-        replay.worker = self.locks.this_process().name;
+        replay.worker = self.locks.process_name();
         loop {
             told(&replay);
             match replay.status {

@@ -176,7 +176,7 @@ impl Replays {
             batch: request.batch.clone().unwrap_or_else(fresh),
             status: ReplayStatus::Preparing,
             ends_as: None,
-            worker: request.worker.clone().unwrap_or_else(|| self.locks.this_process().name),
+            worker: request.worker.clone().unwrap_or_else(|| self.locks.process_name()),
             began: now,
             ended: None,
             reason: None,

@@ -1,7 +1,7 @@
 //! Units of work: what one step did, bytes included, happens at once or leaves nothing. `docs/units.md` draws it.
 //!
 //! * `model.rs`: what is kept; `steps.rs`: the commits; `work.rs`: a unit of this process, `queue.rs`: what it registers,
-//!   `repeat.rs`: one whose id was there before;
+//!   `repeat.rs`: one whose id was there before; `short.rs`: one put, which is not registered;
 //! * `undo.rs`: what anybody may do, `recover.rs`: with all that nobody works on; `compensate.rs`: steps outside;
 //! * `collect.rs`, `unused.rs`: bytes that nobody names; `forget.rs`: units that are over; `list.rs`: how units stand.
 
@@ -13,6 +13,7 @@ mod model;
 mod queue;
 mod recover;
 mod repeat;
+mod short;
 mod steps;
 mod undo;
 mod unused;

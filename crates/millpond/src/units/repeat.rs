@@ -8,7 +8,7 @@
 
 use std::sync::atomic::Ordering;
 
-use millpond_core::{CommitId, Error, Receipt, Records, Result};
+use millpond_core::{Error, Receipt, Records, Result};
 
 use super::model::{UnitInfo, UnitState};
 use super::steps;
@@ -40,14 +40,12 @@ impl Working {
     /// As [`Working::repeats`].
     pub(super) async fn was_decided(&self) -> Result<bool> {
         let store = &self.undoing().store;
-        let decided = if store.outcome(self.commit_id()?).await?.is_some() {
-            true
-        } else {
-            match Records::<UnitInfo>::new(store.clone()).get(self.id()).await? {
-                None => false,
-                Some(found) if found.value.state == UnitState::Committed => true,
-                Some(found) => return Err(taken(&found.value)),
-            }
+        // A short put that was aborted has a receipt, too, and a record that says so.
+        let has_receipt = store.outcome(steps::commit_id(self.id())?).await?.is_some();
+        let decided = match Records::<UnitInfo>::new(store.clone()).get(self.id()).await? {
+            None => has_receipt,
+            Some(found) if found.value.state == UnitState::Committed => true,
+            Some(found) => return Err(taken(&found.value)),
         };
         if decided {
             self.before().store(true, Ordering::Release);
@@ -60,7 +58,7 @@ impl Working {
     /// # Errors
     /// `Conflict` when it is not kept any more.
     pub(super) async fn receipt(&self) -> Result<Receipt> {
-        match self.undoing().store.outcome(self.commit_id()?).await? {
+        match self.undoing().store.outcome(steps::commit_id(self.id())?).await? {
             Some(receipt) => Ok(Receipt { replayed: true, ..receipt }),
             None => Err(self.no_receipt()),
         }
@@ -71,10 +69,6 @@ impl Working {
         Error::conflict(format!("unit {} was committed so long ago that its receipt is not kept any more", self.id()))
             .with("unit", self.id())
             .with_next("all of it happened: begin what is new with a new id")
-    }
-
-    fn commit_id(&self) -> Result<CommitId> {
-        CommitId::from_uuid(steps::id_of(self.id()))
     }
 }
 

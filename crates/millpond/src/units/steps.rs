@@ -83,12 +83,26 @@ pub(super) fn decide<'p>(
         .fenced(lease.clone(), token)
         .expect(above_floor(&info.id)?)
         .and(parts)
-        .id(CommitId::from_uuid(id_of(&info.id))?)
+        .id(commit_id(&info.id)?)
         .write(Records::put(&decided)?);
     for operation in left_out {
         commit = commit.write(Records::put(operation)?);
     }
     Ok(without_claims(commit, claimed)?.write(Write::Release { lease, token }))
+}
+
+/// Decides for a unit of one put that was not registered. Its path is nobody's, and stays so until this is decided.
+pub(super) fn decide_short(info: &UnitInfo, path: &str, parts: Commit) -> Result<Commit> {
+    let commit = Commit::new().trusted().by(&info.worker).expect(above_floor(&info.id)?);
+    Ok(commit.expect(Expectation::Absent(claim_id(path)?)).and(parts).id(commit_id(&info.id)?))
+}
+
+/// Decides against it, under the same id: of the two only one can be applied. Its bytes are still to go.
+pub(super) fn abort_short(info: &UnitInfo, put: &UnitOperation, reason: &str, now: Timestamp) -> Result<Commit> {
+    let reason = Some(text::cut(reason, REASON_BYTES).to_owned());
+    let aborted = UnitInfo { state: UnitState::Aborted, ended: Some(now), reason, ..info.clone() };
+    let commit = Commit::new().trusted().by(&info.worker).id(commit_id(&info.id)?);
+    Ok(commit.write(Records::put(&aborted)?).write(Records::put(put)?))
 }
 
 /// Decides against a unit, for whoever has its lease. From here on its own commit is refused.
@@ -146,6 +160,11 @@ fn above_floor(unit: &str) -> Result<Expectation> {
 
 pub(super) fn claim_id(path: &str) -> Result<RecordId> {
     RecordId::new(PathClaim::COLLECTION.name(), path)
+}
+
+/// The id of the commit that decides for a unit.
+pub(super) fn commit_id(unit: &str) -> Result<CommitId> {
+    CommitId::from_uuid(id_of(unit))
 }
 
 pub(crate) fn id_of(unit: &str) -> Uuid {

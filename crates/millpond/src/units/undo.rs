@@ -10,7 +10,7 @@ use millpond_core::{Document, Error, ErrorKind, Outcome, Query, Records, Result,
 use millpond_objects::Location;
 
 use super::compensate::{Compensations, StepUndone, undo_step};
-use super::model::{OperationKind, OperationStatus, UnitInfo, UnitOperation, UnitState};
+use super::model::{OperationKind, OperationStatus, PathClaim, UnitInfo, UnitOperation, UnitState};
 use super::steps;
 use crate::locks::{Attempt, Lease, LockRequest, Locks};
 use crate::objects::ObjectsHome;
@@ -86,6 +86,16 @@ impl Undoing {
         }
         let lease = self.take(unit).await?;
         self.finish(unit, &lease, reason).await
+    }
+
+    /// Undoes the unit that has a path, if there is one and that may be done. `unit` is who wants it.
+    ///
+    /// # Errors
+    /// `Conflict`, naming who has it.
+    pub(super) async fn free(&self, path: &str, unit: &str) -> Result<()> {
+        let Some(claim) = Records::<PathClaim>::new(self.store.clone()).get(path).await? else { return Ok(()) };
+        let reason = format!("its time had run out, and unit {unit} wanted {path}");
+        self.undo(&claim.value.unit, &reason).await.map(drop).map_err(|error| error.with("path", path))
     }
 
     /// Takes a unit's lease, if that may be done.
@@ -182,7 +192,7 @@ impl Undoing {
         Ok(Undone::in_state(state))
     }
 
-    async fn remove_bytes(&self, operations: &[UnitOperation]) -> Result<()> {
+    pub(super) async fn remove_bytes(&self, operations: &[UnitOperation]) -> Result<()> {
         let locations = operations.iter().filter(|o| o.kind.has_bytes()).filter_map(|o| o.location.as_deref());
         let locations = locations.map(str::parse).collect::<Result<Vec<Location>>>()?;
         if locations.is_empty() {

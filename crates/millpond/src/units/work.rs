@@ -22,12 +22,15 @@ use serde_json::Value;
 
 use super::model::{OperationKind, OperationStatus, PathClaim, UnitFloor, UnitInfo, UnitOperation, UnitState};
 use super::queue::{Batch, OPERATIONS, Queue};
+use super::short::ShortPut;
 use super::steps;
 use super::undo::Undoing;
 use crate::locks::Lease;
 
+/// Why a unit is undone whose owner let go of it.
+const GIVEN_UP: &str = "it was given up";
 /// How often a path is claimed anew after what stood in the way was undone.
-const TRIES: u32 = 64;
+pub(super) const TRIES: u32 = 64;
 /// The first and the longest pause of who waits for a path.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
@@ -64,6 +67,8 @@ pub(crate) struct Working {
     given: bool,
     /// There is, and it was committed: nothing is done again.
     before: AtomicBool,
+    /// The only operation of a unit that is not registered: see `short.rs`.
+    pub(super) short: OnceLock<ShortPut>,
 }
 
 impl Working {
@@ -71,7 +76,7 @@ impl Working {
     pub(super) fn new(undoing: Undoing, id: Option<CommitId>, by: Option<String>, wait: Duration) -> Self {
         let store = &undoing.store;
         let given = id.is_some();
-        let worker = by.unwrap_or_else(|| undoing.locks.this_process().name);
+        let worker = by.unwrap_or_else(|| undoing.locks.process_name());
         let id = id.map_or_else(|| uuid_v7(store.host()).to_string(), |id| id.to_string());
         let info = UnitInfo {
             id,
@@ -93,11 +98,16 @@ impl Working {
             decided: AtomicBool::new(false),
             given,
             before: AtomicBool::new(false),
+            short: OnceLock::new(),
         }
     }
 
     pub(crate) fn id(&self) -> &str {
         &self.info.id
+    }
+
+    pub(super) fn info(&self) -> &UnitInfo {
+        &self.info
     }
 
     pub(crate) fn undoing(&self) -> &Undoing {
@@ -114,7 +124,7 @@ impl Working {
         &self.before
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,6 +148,13 @@ impl Working {
 
     fn enqueue(&self, wanted: Wanted) -> Result<UnitOperation> {
         let mut queue = self.queue();
+        let operation = self.operation(&mut queue, wanted)?;
+        queue.push(operation.clone());
+        Ok(operation)
+    }
+
+    /// An operation with a number and a location of its own.
+    pub(super) fn operation(&self, queue: &mut Queue, wanted: Wanted) -> Result<UnitOperation> {
         if let Some(error) = &queue.failed {
             return Err(error.duplicate());
         }
@@ -153,7 +170,7 @@ impl Working {
         }
         let number = queue.next_number();
         let location = wanted.kind.has_bytes().then(|| Location::new(steps::id_of(&self.info.id), number).to_string());
-        let operation = UnitOperation {
+        Ok(UnitOperation {
             unit: self.info.id.clone(),
             number,
             kind: wanted.kind,
@@ -165,9 +182,7 @@ impl Working {
             attempts: 0,
             error: None,
             extra: crate::extra::Extra::new(),
-        };
-        queue.push(operation.clone());
-        Ok(operation)
+        })
     }
 
     /// Says that an operation did all that it has to do before the decision.
@@ -264,7 +279,7 @@ impl Working {
         Error::conflict(format!("unit {} was committed or undone while this waited for its path", self.info.id))
     }
 
-    fn changed_hands(&self) -> Error {
+    pub(super) fn changed_hands(&self) -> Error {
         Error::conflict(format!("the paths of unit {} changed hands {TRIES} times while they were claimed", self.info.id))
             .with_next("try again")
     }
@@ -325,15 +340,7 @@ impl Working {
         if record.collection.as_str() != PathClaim::COLLECTION.name() {
             return Err(Error::from_conflict(conflict));
         }
-        let path = record.key.as_str();
-        let claims = Records::<PathClaim>::new(self.undoing.store.clone());
-        // Given back meanwhile: the path is free.
-        let Some(claim) = claims.get(path).await? else { return Ok(()) };
-        let reason = format!("its time had run out, and unit {} wanted {path}", self.info.id);
-        match self.undoing.undo(&claim.value.unit, &reason).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.with("path", path)),
-        }
+        self.undoing.free(record.key.as_str(), &self.info.id).await
     }
 
     /// Where an operation's bytes go.
@@ -348,6 +355,9 @@ impl Working {
     /// `Fenced` when it was taken over. `UnknownOutcome` when nobody can tell yet; whoever looks at the unit later will.
     pub(crate) async fn decide(&self, parts: Commit) -> Result<Outcome> {
         self.close();
+        if let Some(short) = self.short.get() {
+            return self.decide_short(short, parts).await;
+        }
         let _turn = self.turn.lock().await;
         if self.is_repeated() {
             return self.receipt().await.map(Outcome::Committed);
@@ -387,7 +397,7 @@ impl Working {
     }
 
     /// From here on there is nothing to undo, or others do it.
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.decided.store(true, Ordering::Release);
         self.stop_renewing();
     }
@@ -414,6 +424,11 @@ impl Working {
         if self.decided.load(Ordering::Acquire) {
             return Ok(());
         }
+        if let Some(short) = self.short.get() {
+            let undone = self.undoing.undo_short(&self.info, short, reason).await;
+            self.end();
+            return undone;
+        }
         // The first operation may be on its way to begin the unit: whoever sends it has the turn, or left it unheard.
         let _turn = self.turn.lock().await;
         self.queue().refuse_waiting(&closed(&self.info.id));
@@ -433,16 +448,18 @@ impl Working {
 
 impl Drop for Working {
     /// A unit that is given up without a word is undone in the background, if there is a runtime; if not, or if that
-    /// fails, by whoever looks after its time has run out.
+    /// fails, by whoever looks after its time has run out, or the collector.
     fn drop(&mut self) {
         if self.decided.load(Ordering::Acquire) {
             return;
         }
         self.end();
-        let Some(lease) = self.lease.get().cloned() else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (undoing, unit) = (self.undoing.clone(), self.info.id.clone());
-            runtime.spawn(async move { undoing.undo_own(&unit, &lease, "it was given up").await.map(drop) });
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (undoing, info) = (self.undoing.clone(), self.info.clone());
+        if let Some(short) = self.short.take() {
+            runtime.spawn(async move { undoing.undo_short(&info, &short, GIVEN_UP).await });
+        } else if let Some(lease) = self.lease.take() {
+            runtime.spawn(async move { undoing.undo_own(&info.id, &lease, GIVEN_UP).await.map(drop) });
         }
     }
 }
@@ -454,12 +471,12 @@ fn closed(unit: &str) -> Error {
         .with_next("wait for every operation before the commit, or do this one in a unit of its own")
 }
 
-fn is_floor(conflict: &Conflict) -> bool {
+pub(super) fn is_floor(conflict: &Conflict) -> bool {
     matches!(&conflict.expected, Expected::Stated(Expectation::AtMost(record, pointer, _))
         if record.collection.as_str() == UnitFloor::COLLECTION.name() && pointer == UnitFloor::POINTER)
 }
 
-fn below_floor(unit: &str) -> Error {
+pub(super) fn below_floor(unit: &str) -> Error {
     Error::conflict(format!("unit {unit} is older than what the collector of unused bytes has left open"))
         .with_next("begin a new unit with a new id; where no id was given and this happens again, set the clock of this machine")
 }
