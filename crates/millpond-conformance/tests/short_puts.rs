@@ -71,19 +71,28 @@ impl Objects for Place {
 struct World {
     host: Arc<ManualHost>,
     pond: Pond,
+    /// Another process, which meets no faults.
+    sight: Pond,
     place: Place,
     calls: Faults,
 }
 
 async fn world() -> World {
+    world_with(Faults::at(u64::MAX, Fault::Refused)).await
+}
+
+/// The calls of opening it, and of its first write, count.
+async fn world_with(calls: Faults) -> World {
     let host = Arc::new(ManualHost::at(Timestamp::parse("2026-01-05T09:00:00Z").unwrap()));
     let reference = ReferencePlace::new().host(Arc::<ManualHost>::clone(&host) as Arc<dyn Host>);
-    let calls = Faults::at(u64::MAX, Fault::Refused);
-    let engine: Arc<dyn Engine> = Arc::new(FaultyEngine::new(Arc::new(reference.engine()), calls.clone()));
-    let store = Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.unwrap();
     let place = Place::default();
-    let pond = Pond::new(store).await.unwrap().with_objects(Arc::new(place.clone()));
-    let world = World { host, pond, place, calls };
+    let opened = async |engine: Arc<dyn Engine>| {
+        let store = Store::open(Arc::new(Front::new(engine)), Namespace::default()).await.unwrap();
+        Pond::new(store).await.unwrap().with_objects(Arc::new(place.clone()))
+    };
+    let pond = opened(Arc::new(FaultyEngine::new(Arc::new(reference.engine()), calls.clone()))).await;
+    let sight = opened(Arc::new(reference.engine())).await;
+    let world = World { host, pond, sight, place: place.clone(), calls };
     world.write("k", "before").await.unwrap();
     world
 }
@@ -94,7 +103,7 @@ impl World {
     }
 
     async fn read(&self, key: &str) -> Bytes {
-        self.pond.artifacts().read(key).await.unwrap()
+        self.sight.artifacts().read(key).await.unwrap()
     }
 
     /// What happens after the next bytes arrived, and before that is said.
@@ -112,7 +121,7 @@ impl World {
 
     /// The units that have a record.
     async fn units(&self) -> Vec<UnitInfo> {
-        let found = self.pond.store().query(Query::new(UnitInfo::COLLECTION.name()).unwrap().limit(100)).await.unwrap();
+        let found = self.sight.store().query(Query::new(UnitInfo::COLLECTION.name()).unwrap().limit(100)).await.unwrap();
         found.items.iter().map(|unit| unit.value.decode().unwrap()).collect()
     }
 
@@ -241,6 +250,83 @@ async fn what_the_collector_took_is_not_decided() {
     world.write("k", "after").await.unwrap();
 }
 
+/// The decision is sent, nobody hears of it, and it arrives a minute later. The second sending is refused, because a unit
+/// has the path by then; the unit gives it back, so that nothing but the abort is in the way of the first one.
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_comes_after_the_abort_is_refused() {
+    let quiet = world().await;
+    let opening = quiet.calls.calls();
+    let mut late = 0;
+    for call in 1..8 {
+        let faults = Faults::at(opening + call, Fault::Late).late(Duration::from_secs(60));
+        let world = world_with(faults).await;
+        let unit = Arc::new(Mutex::new(None));
+        let kept = Arc::clone(&unit);
+        // After the first sending, before the second.
+        let other = world.clone();
+        let comes = async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let mut unit = other.sight.unit();
+            if unit.artifacts().put("k", "the unit's").await.is_ok() {
+                *kept.lock().unwrap() = Some(unit);
+            }
+        };
+        let (written, ()) = tokio::join!(world.write("k", "after"), comes);
+        let unit = unit.lock().unwrap().take();
+        if let Some(unit) = unit {
+            unit.rollback().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let is_late = world.calls.met().keys().any(|(name, fault)| *name == "commit" && *fault == Fault::Late);
+        late += u32::from(is_late && written.as_ref().is_err_and(millpond::Error::is_conflict));
+        let expected = if written.is_ok() { "after" } else { "before" };
+        if !written.as_ref().is_err_and(|error| error.kind() == ErrorKind::UnknownOutcome) {
+            assert_eq!(world.read("k").await, expected, "call {call}: {written:?}");
+            assert_eq!(world.objects().await, 1 + usize::from(written.is_ok()), "call {call}: {written:?}");
+        }
+    }
+    assert!(late > 0, "no decision came late");
+}
+
+/// Its caller is dropped while nobody knows what became of the decision: it is aborted in the background, once it can be.
+#[tokio::test(start_paused = true)]
+async fn who_drops_it_unheard_leaves_what_was_decided_or_nothing() {
+    let opening = world().await.calls.calls();
+    let mut met = 0;
+    for (call, fault) in (1..6).flat_map(|call| [Fault::Late, Fault::AnswerLost, Fault::RequestLost].map(|fault| (call, fault))) {
+        let world = world_with(Faults::at(opening + call, fault).late(Duration::from_secs(60))).await;
+        let written = tokio::time::timeout(Duration::from_millis(20), world.write("k", "after")).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        met += u32::from(written.is_err());
+        let read = world.read("k").await;
+        let named = world.sight.store().count(Query::new("artifact_versions").unwrap()).await.unwrap();
+        assert_eq!(named, if read == "after" { 2 } else { 1 }, "call {call} {fault:?}");
+        // Bytes are there for whatever is read; of what was not decided none, unless they came late.
+        assert!(world.objects().await <= 2, "call {call} {fault:?}");
+        if written.is_err() && read == "before" {
+            assert_eq!(world.objects().await, 1, "call {call} {fault:?}");
+        }
+    }
+    assert!(met > 0, "nobody was dropped in the middle");
+}
+
+/// Bytes that were moved elsewhere in the meantime: what is written to the old place would be missing.
+#[tokio::test]
+async fn a_place_that_is_moved_meanwhile_refuses_it() {
+    let world = world().await;
+    world.meanwhile(async |world| {
+        let place = world.pond.store().get("objects_place", "place").await?.unwrap();
+        let moved = serde_json::json!({"place": "memory:elsewhere"});
+        let commit = millpond::Commit::new().trusted().put("objects_place", "place", &moved)?;
+        world.pond.store().commit(commit).await?;
+        assert!(place.value.value()?["place"] != moved["place"]);
+        Ok(())
+    });
+    let refused = world.write("k", "after").await.unwrap_err();
+    assert!(refused.is_conflict() && refused.next().is_some_and(|next| next.contains("moved")), "{refused:?}");
+    assert_eq!(world.objects().await, 1);
+}
+
 #[tokio::test]
 async fn bytes_that_fail_to_arrive_are_not_left() {
     let world = world().await;
@@ -254,11 +340,22 @@ async fn bytes_that_fail_to_arrive_are_not_left() {
 async fn who_drops_it_leaves_nothing() {
     let world = world().await;
     world.meanwhile(|_| std::future::pending());
-    let dropped = tokio::time::timeout(Duration::from_millis(50), world.write("k", "after")).await;
-    assert!(dropped.is_err() && world.place.meanwhile.lock().unwrap().is_none(), "its bytes were there");
-    while world.objects().await > 1 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let writing = world.write("k", "after");
+    let there = async {
+        while world.objects().await < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        written = writing => panic!("it ended: {written:?}"),
+        () = there => {}
     }
+    let gone = async {
+        while world.objects().await > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("its bytes are removed");
     world.is_as_before().await;
 }
 

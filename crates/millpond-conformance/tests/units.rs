@@ -122,6 +122,14 @@ impl World {
         pond
     }
 
+    /// Who heard why a short put failed, and lives, has removed its bytes; the collector is for the others.
+    async fn whoever_hears_leaves_nothing(&self, done: &Result<(), ErrorKind>, what: &str) {
+        if !matches!(done, Err(ErrorKind::UnknownOutcome)) {
+            let objects = Folder::new(self.folder.path()).unwrap().list(None, 1_000).await.unwrap();
+            assert_eq!(objects.len(), 3 + usize::from(done.is_ok()), "{what}: objects");
+        }
+    }
+
     /// Everything is as before, or everything is as after; what the caller was told is true; and nothing is left over.
     /// Up to `lives` processes had worked on it, one after the other.
     async fn check(&self, work: Work, done: &Result<(), ErrorKind>, lives: usize, what: &str) {
@@ -336,6 +344,9 @@ impl Base {
             let _ = work.recovered(&world, Some(&faults)).await;
             met = !faults.met().is_empty();
             lives += 1;
+        }
+        if work == Work::Write && recovery.is_none() && matches!(end, End::Unheard(_)) {
+            world.whoever_hears_leaves_nothing(&done, &format!("{work:?}, call {call} {end:?}")).await;
         }
         // Those that a recovery had taken have to run out, too.
         world.host.advance(Duration::from_secs(61));

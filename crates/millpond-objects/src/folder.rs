@@ -76,6 +76,7 @@ impl Folder {
         match create() {
             // Somebody removed the folder.
             Err(e) if e.kind() == Io::NotFound => {
+                family.store(false, Ordering::Release);
                 self.make_folders(at, family)?;
                 create().map_err(failed("make", &path))
             }
@@ -104,8 +105,14 @@ impl Folder {
                 _ => {}
             }
         }
-        // And the names of the root, and of what the root is in.
-        self.root.ancestors().take(3).try_for_each(sync_folder)?;
+        sync_folder(&self.root)?;
+        // And the names of the root, and of what the root is in. What may not be opened is not ours to have made.
+        for above in self.root.ancestors().skip(1).take(2) {
+            match File::open(above) {
+                Err(e) if e.kind() == Io::PermissionDenied => {}
+                opened => opened.and_then(|folder| folder.sync_all()).map_err(failed("flush", above))?,
+            }
+        }
         family.store(true, Ordering::Release);
         Ok(())
     }
@@ -115,6 +122,10 @@ impl Folder {
         if let Some(note) = note {
             let path = self.note_path(at);
             std::fs::write(&path, format!("{}\n", note.as_str())).map_err(failed("write", &path))?;
+            // Removed meanwhile, by whoever gave this write up: a note without its object would be found by nobody.
+            if self.length_of(at)?.is_none() {
+                return Err(Error::unavailable(format!("the object at {at} was removed while it was written")));
+            }
         }
         file.sync_data().map_err(failed("flush", &self.path(at)))?;
         sync_folder(&self.root.join(at.folder()))
@@ -126,9 +137,10 @@ impl Folder {
         let _ = self.remove_both(at);
     }
 
-    /// The note goes first: an object without one is still found, a note without its object by nobody.
+    /// The note goes first: an object without one is still found, a note without its object by nobody. And once more
+    /// afterwards: who still writes may have written it in between, and looks for the object after that.
     fn remove_both(&self, at: &Location) -> Result<()> {
-        for path in [self.note_path(at), self.path(at)] {
+        for path in [self.note_path(at), self.path(at), self.note_path(at)] {
             absent(std::fs::remove_file(&path)).map_err(failed("remove", &path))?;
         }
         Ok(())

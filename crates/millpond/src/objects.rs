@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use millpond_core::{Collection, Document, Error, ErrorKind, Expectation, Key, Outcome, Records, Result, Store};
+use millpond_core::{
+    Collection, Conflict, Document, Error, ErrorKind, Expectation, Expected, Key, Outcome, Records, Result, Store,
+};
 use millpond_objects::Objects;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -44,7 +46,15 @@ enum Source {
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectsHome {
     source: Source,
-    open: Arc<OnceCell<Arc<dyn Objects>>>,
+    open: Arc<OnceCell<Opened>>,
+}
+
+/// A place that is open.
+#[derive(Debug)]
+struct Opened {
+    objects: Arc<dyn Objects>,
+    /// The revision at which the namespace remembers it.
+    revision: u64,
 }
 
 impl ObjectsHome {
@@ -74,10 +84,16 @@ impl ObjectsHome {
     /// # Errors
     /// `Unsupported` when no place was named; `Invalid` when the namespace's bytes are elsewhere.
     pub(crate) async fn get(&self, store: &Store) -> Result<Arc<dyn Objects>> {
-        self.open.get_or_try_init(|| self.opened(store)).await.cloned()
+        self.open.get_or_try_init(|| self.opened(store)).await.map(|opened| Arc::clone(&opened.objects))
     }
 
-    async fn opened(&self, store: &Store) -> Result<Arc<dyn Objects>> {
+    /// What a commit expects that names bytes in the open place: that the namespace does not keep them elsewhere by now.
+    pub(crate) fn unmoved(&self) -> Result<Option<Expectation>> {
+        let id = Records::<ObjectsPlace>::id(ObjectsPlace::KEY)?;
+        Ok(self.open.get().map(|opened| Expectation::Revision(id, opened.revision)))
+    }
+
+    async fn opened(&self, store: &Store) -> Result<Opened> {
         let (objects, place) = match &self.source {
             Source::Given(objects) => (Arc::clone(objects), objects.place().to_owned()),
             Source::At { url, own } => {
@@ -94,15 +110,17 @@ impl ObjectsHome {
                 ));
             }
         };
-        self.agreed(store, &place).await?;
-        Ok(objects)
+        let revision = self.agreed(store, &place).await?;
+        Ok(Opened { objects, revision })
     }
 
-    async fn agreed(&self, store: &Store, place: &str) -> Result<()> {
+    /// The revision at which the namespace remembers this place.
+    async fn agreed(&self, store: &Store, place: &str) -> Result<u64> {
         for _ in 0..2 {
-            if let Some(known) = self.remembered(store).await? {
+            if let Some(found) = Records::<ObjectsPlace>::new(store.clone()).get(ObjectsPlace::KEY).await? {
+                let known = found.value.place;
                 if known == place {
-                    return Ok(());
+                    return Ok(found.revision);
                 }
                 return Err(Error::invalid(format!("this namespace keeps its bytes in {known}, not in {place}"))
                     .with_next("name that place, or move the bytes and say so with: millpond artifacts place --moved"));
@@ -121,11 +139,12 @@ impl ObjectsHome {
         Ok(known.map(|known| known.value.place))
     }
 
-    /// Remembers where the bytes are, in the place of what was remembered before. One commit point.
+    /// Remembers where the bytes are, in the place of what was remembered before, and answers the revision of that. One
+    /// commit point.
     ///
     /// # Errors
     /// `Conflict` when something else is remembered by now.
-    pub(crate) async fn remember(&self, store: &Store, before: Option<&str>, place: &str) -> Result<()> {
+    pub(crate) async fn remember(&self, store: &Store, before: Option<&str>, place: &str) -> Result<u64> {
         let found = Records::<ObjectsPlace>::new(store.clone()).get(ObjectsPlace::KEY).await?;
         let changed = || Error::conflict("the place of the bytes was named by somebody else at the same time");
         if found.as_ref().map(|found| found.value.place.as_str()) != before {
@@ -135,7 +154,7 @@ impl ObjectsHome {
         let expected = found.map_or_else(|| Expectation::Absent(id.clone()), |f| Expectation::Revision(id.clone(), f.revision));
         let write = Records::put(&ObjectsPlace { place: place.to_owned() })?;
         match store.try_commit(millpond_core::Commit::new().trusted().expect(expected).write(write)).await? {
-            Outcome::Committed(_) => Ok(()),
+            Outcome::Committed(receipt) => Ok(receipt.revisions.first().copied().unwrap_or_default()),
             Outcome::Conflict(_) => Err(changed().with_next("try again")),
         }
     }
@@ -162,4 +181,10 @@ impl ObjectsHome {
         let place = if own == Some(url) { BESIDE.to_owned() } else { objects.place().to_owned() };
         Ok((objects, place))
     }
+}
+
+/// Whether a commit was refused because the bytes were moved.
+pub(crate) fn is_moved(refused: &Conflict) -> bool {
+    matches!(&refused.expected, Expected::Stated(Expectation::Revision(id, _))
+        if id.collection.as_str() == ObjectsPlace::COLLECTION.name())
 }

@@ -31,7 +31,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     }
     let client = client.with_client_options(ClientOptions::new().with_allow_http(true)).build()?;
     for (name, size) in [("1 KiB", 1 << 10), ("100 KiB", 100 << 10)] {
-        report.heading(&format!("S3: 64 puts of {name} at once, in units of their own (artifacts.s3)"));
+        report.heading(&format!("S3: 64 puts of {name} at once (artifacts.s3)"));
         let body = bytes(size);
         let folder = world::folder(args)?;
         let runtime = world::runtime()?;
@@ -50,7 +50,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
             args.rounds,
             &mut [
                 (
-                    "millpond: 64 units at once",
+                    "millpond: 64 writes at once",
                     Box::new(|| {
                         rate(args.secs, || {
                             let keys: Vec<String> = keys().map(|key| format!("k{key}")).collect();

@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
-use millpond::NewArtifact;
+use bytes::Bytes;
+use millpond::{NewArtifact, Pond};
+use tempfile::TempDir;
 
 use super::bytes;
 use crate::report::Report;
@@ -14,7 +16,7 @@ const PUTS: u64 = 100;
 /// Units that are under way together.
 const AT_ONCE: u64 = 64;
 
-pub fn run(args: &crate::Args, report: &mut Report) -> Done {
+pub fn run(args: &crate::Args, report: &mut Report, kept: &mut Vec<TempDir>) -> Done {
     report.heading("a unit of 100 puts of 1 KiB at once, beside the uploads alone (artifacts.unit)");
     let body = bytes(1 << 10);
     let folder = world::folder(args)?;
@@ -61,7 +63,6 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
     report.at_most("a unit / the uploads alone", figures[1].1.median / figures[0].1.median, 1.3);
     report.shown("a unit / the uploads and their notes", figures[2].1.median / figures[0].1.median);
     report.heading("units a second, one put each (artifacts.unit1)");
-    let artifacts = pond.artifacts();
     let figures = interleave(
         args.rounds,
         &mut [(
@@ -69,7 +70,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
             Box::new(|| {
                 rate(args.secs, || {
                     n.set(n.get() + 1);
-                    runtime.block_on(artifacts.write(&format!("one/{}", n.get()), body.clone(), NewArtifact::default()))?;
+                    runtime.block_on(unit_of_one(&pond, format!("one/{}", n.get()), body.clone()))?;
                     Ok(())
                 })
             }),
@@ -86,9 +87,8 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
             Box::new(|| {
                 rate(args.secs, || {
                     n.set(n.get() + AT_ONCE);
-                    let keys: Vec<String> = (0..AT_ONCE).map(|m| format!("many/{}", n.get() - m)).collect();
-                    let puts = keys.iter().map(|key| artifacts.write(key, body.clone(), NewArtifact::default()));
-                    runtime.block_on(futures_util::future::try_join_all(puts))?;
+                    let units = (0..AT_ONCE).map(|m| unit_of_one(&pond, format!("many/{}", n.get() - m), body.clone()));
+                    runtime.block_on(futures_util::future::try_join_all(units))?;
                     Ok(())
                 })
             }),
@@ -99,5 +99,12 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
         report.figure(name, figure, "units/s");
         report.peer("fennflow 0.8.1, blobs in memory", figure.median, line, Some(10.0), false);
     }
+    kept.push(folder);
     Ok(())
+}
+
+async fn unit_of_one(pond: &Pond, key: String, body: Bytes) -> millpond::Result<()> {
+    let mut unit = pond.unit();
+    unit.artifacts().put(key, body).await?;
+    unit.commit().await.map(drop)
 }

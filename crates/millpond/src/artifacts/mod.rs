@@ -95,8 +95,8 @@ impl Artifacts {
     /// are left to the collector.
     ///
     /// # Errors
-    /// `Conflict`, naming who, when somebody else writes the same key, or its condition does not hold; what the store, the
-    /// place of the bytes or the body fails with. After `UnknownOutcome` it may have happened; no byte that was there
+    /// `Conflict`, naming who, when somebody else's unit has the same key, or its condition does not hold; what the store,
+    /// the place of the bytes or the body fails with. After `UnknownOutcome` it may have happened; no byte that was there
     /// before is touched in any case.
     pub async fn write(&self, key: &str, body: impl Into<Body>, new: NewArtifact) -> Result<Artifact> {
         let write = async |work: &ArtifactWork| match body.into() {
@@ -131,6 +131,11 @@ impl Artifacts {
 pub(crate) async fn decide(work: &ArtifactWork, parts: Commit) -> Result<millpond_core::Receipt> {
     match work.decide(parts).await {
         Ok(Outcome::Committed(receipt)) => Ok(receipt),
+        Ok(Outcome::Conflict(conflict)) if crate::objects::is_moved(&conflict) => {
+            let refused = Error::from_conflict(conflict)
+                .with_next("the bytes of this namespace were moved while this program ran: start it again, with the new place");
+            Err(given_up(work, refused).await)
+        }
         Ok(Outcome::Conflict(conflict)) => {
             let refused = crate::pins::explained(&work.working().undoing().store, Error::from_conflict(conflict)).await;
             Err(given_up(work, refused).await)

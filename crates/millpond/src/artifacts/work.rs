@@ -327,6 +327,9 @@ impl ArtifactWork {
         for execution in executions_of(&changes) {
             commit = commit.expect(crate::prune::open(execution)?);
         }
+        if changes.values().any(|change| change.after.is_some()) {
+            commit.expect.extend(self.working.undoing().objects.unmoved()?);
+        }
         for (key, change) in changes.iter() {
             commit.expect.extend(change.expect.iter().cloned());
             match (&change.after, &change.before) {

@@ -252,6 +252,7 @@ impl Unit {
         if let Some(id) = self.id
             && let Some(mut receipt) = store.outcome(id).await?
         {
+            self.pond.units().not_aborted(&store, id).await?;
             receipt.replayed = true;
             return Ok(receipt);
         }

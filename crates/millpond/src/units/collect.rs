@@ -5,7 +5,7 @@
 //!       its unit over, or unknown and below the floor, and no record names it   ─► unused
 //! ```
 //!
-//! The floor makes "unknown" final: the records of a unit are there before its bytes, and below the floor none begins. A unit
+//! The floor makes "unknown" final: below it no unit begins and none is decided. A unit
 //! that is known is judged by its record, so one that cannot be undone yet holds up nothing but its own bytes. And what
 //! nobody names is named by nobody later: only the unit that wrote it, or a commit that expects a record which names it
 //! already, can. So a look at the records after the look at the place is enough.

@@ -8,11 +8,11 @@
 
 use std::sync::atomic::Ordering;
 
-use millpond_core::{Error, Receipt, Records, Result};
+use millpond_core::{CommitId, Error, Receipt, Records, Result, Store};
 
 use super::model::{UnitInfo, UnitState};
-use super::steps;
 use super::work::Working;
+use super::{Units, steps};
 
 impl Working {
     /// Whether a unit of this id is known to have been committed before: then nothing of this one reaches the store.
@@ -69,6 +69,23 @@ impl Working {
         Error::conflict(format!("unit {} was committed so long ago that its receipt is not kept any more", self.id()))
             .with("unit", self.id())
             .with_next("all of it happened: begin what is new with a new id")
+    }
+}
+
+impl Units {
+    /// That the receipt of an id is not that of a short put that was aborted.
+    ///
+    /// # Errors
+    /// `Conflict`, naming the unit, when it is.
+    pub(crate) async fn not_aborted(&self, store: &Store, id: CommitId) -> Result<()> {
+        let own = &self.undoing().store;
+        if (store.store_id(), store.namespace()) != (own.store_id(), own.namespace()) {
+            return Ok(());
+        }
+        match Records::<UnitInfo>::new(own.clone()).get(&id.to_string()).await? {
+            Some(found) if found.value.state != UnitState::Committed => Err(taken(&found.value)),
+            _ => Ok(()),
+        }
     }
 }
 

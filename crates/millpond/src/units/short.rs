@@ -13,12 +13,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millpond_core::{Commit, Conflict, Document, Error, ErrorKind, Expectation, Expected, Outcome, Result};
+use millpond_core::{Commit, Conflict, Document, Error, ErrorKind, Expectation, Expected, Outcome, Records, Result};
 
 use super::model::{OperationKind, PathClaim, UnitInfo, UnitOperation};
 use super::steps;
 use super::undo::Undoing;
-use super::work::{TRIES, Wanted, Working, below_floor, is_floor};
+use super::work::{TRIES, Wanted, Working, is_floor};
 
 /// The put of such a unit.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Working {
             let told = match is_claimed(&refused) {
                 true if ways < TRIES => self.free(path).await.err(),
                 true => Some(self.changed_hands()),
-                false => Some(if is_floor(&refused) { below_floor(self.id()) } else { Error::from_conflict(refused.clone()) }),
+                false => Some(if is_floor(&refused) { too_slow(self.id()) } else { Error::from_conflict(refused.clone()) }),
             };
             let Some(told) = told else {
                 ways += 1;
@@ -99,18 +99,20 @@ impl Undoing {
     /// Says that the unit was aborted, unless it was committed: then the answer is false.
     async fn abort_short(&self, info: &UnitInfo, short: &ShortPut, reason: &str) -> Result<bool> {
         let abort = steps::abort_short(info, &short.operation, reason, self.store.now())?;
-        match self.store.try_commit(abort).await {
-            Ok(_) => {}
-            // Its id was used for another commit.
+        let is_aborted = match self.store.try_commit(abort).await {
+            Ok(outcome) => matches!(outcome, Outcome::Committed(_)),
+            // Its id was used for another commit: the decision, or an abort that nobody stayed to hear of.
             Err(error)
                 if error.kind() == ErrorKind::Invalid && self.store.outcome(steps::commit_id(&info.id)?).await?.is_some() =>
             {
-                return Ok(false);
+                Records::<UnitInfo>::new(self.store.clone()).get(&info.id).await?.is_some()
             }
             Err(error) => return Err(error),
+        };
+        if is_aborted {
+            short.sent.store(false, Ordering::Release);
         }
-        short.sent.store(false, Ordering::Release);
-        Ok(true)
+        Ok(is_aborted)
     }
 
     /// Undoes a unit of one put, unless it was committed.
@@ -128,6 +130,12 @@ impl Undoing {
 /// Whether a commit was refused because a unit has the path.
 fn is_claimed(refused: &Conflict) -> bool {
     matches!(&refused.expected, Expected::Stated(Expectation::Absent(id)) if id.collection.as_str() == PathClaim::COLLECTION.name())
+}
+
+/// The collector may have taken its bytes.
+fn too_slow(unit: &str) -> Error {
+    Error::conflict(format!("unit {unit}, a write, is older than what the collector of unused bytes has left open"))
+        .with_next("write it again; where this happens again, set the clock of this machine")
 }
 
 /// Nobody can tell whether the unit was committed.

@@ -476,7 +476,7 @@ pub(super) fn is_floor(conflict: &Conflict) -> bool {
         if record.collection.as_str() == UnitFloor::COLLECTION.name() && pointer == UnitFloor::POINTER)
 }
 
-pub(super) fn below_floor(unit: &str) -> Error {
+fn below_floor(unit: &str) -> Error {
     Error::conflict(format!("unit {unit} is older than what the collector of unused bytes has left open"))
         .with_next("begin a new unit with a new id; where no id was given and this happens again, set the clock of this machine")
 }
