@@ -310,20 +310,22 @@ async fn who_drops_it_unheard_leaves_what_was_decided_or_nothing() {
     assert!(met > 0, "nobody was dropped in the middle");
 }
 
-/// Bytes that were moved elsewhere in the meantime: what is written to the old place would be missing.
+/// The bytes were moved elsewhere in the meantime: what is written to the old place would be missing.
 #[tokio::test]
 async fn a_place_that_is_moved_meanwhile_refuses_it() {
     let world = world().await;
+    let mut unit = world.pond.unit();
+    unit.artifacts().put("other", "the unit's").await.unwrap();
     world.meanwhile(async |world| {
-        let place = world.pond.store().get("objects_place", "place").await?.unwrap();
         let moved = serde_json::json!({"place": "memory:elsewhere"});
         let commit = millpond::Commit::new().trusted().put("objects_place", "place", &moved)?;
-        world.pond.store().commit(commit).await?;
-        assert!(place.value.value()?["place"] != moved["place"]);
-        Ok(())
+        world.sight.store().commit(commit).await.map(drop)
     });
-    let refused = world.write("k", "after").await.unwrap_err();
-    assert!(refused.is_conflict() && refused.next().is_some_and(|next| next.contains("moved")), "{refused:?}");
+    let of_the_write = world.write("k", "after").await.unwrap_err();
+    let of_the_unit = unit.commit().await.unwrap_err();
+    for refused in [of_the_write, of_the_unit] {
+        assert!(refused.is_conflict() && refused.next().is_some_and(|next| next.contains("moved")), "{refused:?}");
+    }
     assert_eq!(world.objects().await, 1);
 }
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use millpond_core::{
-    Collection, Conflict, Document, Error, ErrorKind, Expectation, Expected, Key, Outcome, Records, Result, Store,
-};
+use millpond_core::{Collection, Document, Error, ErrorKind, Expectation, Expected, Key, Outcome, Records, Result, Store};
 use millpond_objects::Objects;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -183,8 +181,14 @@ impl ObjectsHome {
     }
 }
 
-/// Whether a commit was refused because the bytes were moved.
-pub(crate) fn is_moved(refused: &Conflict) -> bool {
-    matches!(&refused.expected, Expected::Stated(Expectation::Revision(id, _))
-        if id.collection.as_str() == ObjectsPlace::COLLECTION.name())
+/// Says what to do where a commit was refused because the bytes were moved.
+pub(crate) fn explained(refused: Error) -> Error {
+    let is_moved = refused.as_conflict().is_some_and(|conflict| {
+        matches!(&conflict.expected, Expected::Stated(Expectation::Revision(id, _))
+            if id.collection.as_str() == ObjectsPlace::COLLECTION.name())
+    });
+    if !is_moved {
+        return refused;
+    }
+    refused.with_next("the bytes of this namespace were moved while this program ran: start it again, with the new place")
 }

@@ -131,13 +131,9 @@ impl Artifacts {
 pub(crate) async fn decide(work: &ArtifactWork, parts: Commit) -> Result<millpond_core::Receipt> {
     match work.decide(parts).await {
         Ok(Outcome::Committed(receipt)) => Ok(receipt),
-        Ok(Outcome::Conflict(conflict)) if crate::objects::is_moved(&conflict) => {
-            let refused = Error::from_conflict(conflict)
-                .with_next("the bytes of this namespace were moved while this program ran: start it again, with the new place");
-            Err(given_up(work, refused).await)
-        }
         Ok(Outcome::Conflict(conflict)) => {
-            let refused = crate::pins::explained(&work.working().undoing().store, Error::from_conflict(conflict)).await;
+            let refused = crate::objects::explained(Error::from_conflict(conflict));
+            let refused = crate::pins::explained(&work.working().undoing().store, refused).await;
             Err(given_up(work, refused).await)
         }
         Err(error) => Err(given_up(work, error).await),

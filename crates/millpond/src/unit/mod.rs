@@ -290,7 +290,7 @@ impl Unit {
                         turn = Some((scope.clone(), self.pond.checkpoints().turn(&scope).await));
                     }
                 }
-                _ => return Err(crate::pins::explained(&store, crate::runs::explain(error)).await),
+                _ => return Err(crate::pins::explained(&store, crate::objects::explained(crate::runs::explain(error))).await),
             }
         }
         Err(Error::conflict(format!(
