@@ -423,6 +423,19 @@ mod tests {
         assert_eq!(folder.put(&at(7, 2), "bytes".into(), Some(&note)).await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 
+    /// Who gave a write up removes what there is; the thread that still writes finds out, and leaves no note behind.
+    #[test]
+    fn who_still_writes_what_was_removed_leaves_nothing() {
+        let (place, folder) = folder();
+        let note = Note::of(&serde_json::json!({})).unwrap();
+        let file = folder.create(&at(7, 1)).unwrap();
+        folder.remove_both(&at(7, 1)).unwrap();
+        let late = folder.keep(&at(7, 1), &file, Some(&note)).inspect_err(|_| folder.forget(&at(7, 1)));
+        assert!(late.unwrap_err().to_string().contains("was removed"));
+        let left = std::fs::read_dir(place.path().join("objects").join(at(7, 1).folder())).unwrap().count();
+        assert_eq!(left, 0);
+    }
+
     #[tokio::test]
     async fn lists_go_on_where_they_ended_and_leave_out_what_is_no_object() {
         let (place, folder) = folder();
