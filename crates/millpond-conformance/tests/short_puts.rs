@@ -198,6 +198,11 @@ async fn a_unit_that_comes_meanwhile_is_not_written_over() {
     again.id(CommitId::parse(&aborted[0].id).unwrap());
     let taken = again.artifacts().put("other", "x").await.unwrap_err();
     assert!(taken.to_string().contains("was aborted"), "{taken}");
+    let mut of_events = world.pond.unit();
+    of_events.id(CommitId::parse(&aborted[0].id).unwrap());
+    of_events.events("audit").append("never", &1);
+    let taken = of_events.commit().await.unwrap_err();
+    assert!(taken.to_string().contains("was aborted"), "{taken}");
     let unit = unit.lock().unwrap().take().unwrap();
     unit.commit().await.unwrap();
     assert_eq!(world.read("k").await, "the unit's");

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use millpond_core::{Collection, Document, Error, ErrorKind, Expectation, Expected, Key, Outcome, Records, Result, Store};
+use millpond_core::{
+    Collection, Document, Error, ErrorKind, Expectation, Expected, Key, Outcome, Records, Result, Store, Versioned,
+};
 use millpond_objects::Objects;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -115,7 +117,7 @@ impl ObjectsHome {
     /// The revision at which the namespace remembers this place.
     async fn agreed(&self, store: &Store, place: &str) -> Result<u64> {
         for _ in 0..2 {
-            if let Some(found) = Records::<ObjectsPlace>::new(store.clone()).get(ObjectsPlace::KEY).await? {
+            if let Some(found) = known(store).await? {
                 let known = found.value.place;
                 if known == place {
                     return Ok(found.revision);
@@ -133,8 +135,7 @@ impl ObjectsHome {
 
     /// Where the namespace remembers its bytes to be.
     pub(crate) async fn remembered(&self, store: &Store) -> Result<Option<String>> {
-        let known = Records::<ObjectsPlace>::new(store.clone()).get(ObjectsPlace::KEY).await?;
-        Ok(known.map(|known| known.value.place))
+        Ok(known(store).await?.map(|known| known.value.place))
     }
 
     /// Remembers where the bytes are, in the place of what was remembered before, and answers the revision of that. One
@@ -143,7 +144,7 @@ impl ObjectsHome {
     /// # Errors
     /// `Conflict` when something else is remembered by now.
     pub(crate) async fn remember(&self, store: &Store, before: Option<&str>, place: &str) -> Result<u64> {
-        let found = Records::<ObjectsPlace>::new(store.clone()).get(ObjectsPlace::KEY).await?;
+        let found = known(store).await?;
         let changed = || Error::conflict("the place of the bytes was named by somebody else at the same time");
         if found.as_ref().map(|found| found.value.place.as_str()) != before {
             return Err(changed().with_next("see where they are: millpond artifacts place"));
@@ -179,6 +180,10 @@ impl ObjectsHome {
         let place = if own == Some(url) { BESIDE.to_owned() } else { objects.place().to_owned() };
         Ok((objects, place))
     }
+}
+
+async fn known(store: &Store) -> Result<Option<Versioned<ObjectsPlace>>> {
+    Records::<ObjectsPlace>::new(store.clone()).get(ObjectsPlace::KEY).await
 }
 
 /// Says what to do where a commit was refused because the bytes were moved.

@@ -79,7 +79,7 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<UnitsModel>> {
             };
             state.units[1].standing == Standing::Unknown && state.collectors.iter().any(sweeping)
         }));
-        all.push(Property::sometimes("a short put was aborted before its decision arrived", |_, state: &State| {
+        all.push(Property::sometimes("a short put was aborted, and its bytes removed", |_, state: &State| {
             state.units[1].standing == Standing::Aborted && state.objects & bit(1) == 0
         }));
     }
