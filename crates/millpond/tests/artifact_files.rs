@@ -247,6 +247,23 @@ async fn bytes_that_were_moved_are_looked_for_before_anybody_is_sent_there() {
     assert_eq!(millpond::open(&url).await.unwrap().artifacts().read("k2").await.unwrap(), "bytes 2");
 }
 
+/// Catches points that all meet the same versions: of one folder only the first few, or of many only those of one.
+#[tokio::test]
+async fn the_sample_is_spread_over_folders_and_within_each() {
+    for (artifacts, folders) in [(400, 1), (400, 400)] {
+        let world = world().await;
+        let mut unit = world.pond.unit();
+        for n in 0..artifacts {
+            unit.artifacts().put(format!("f{}/k{n}", n % folders), "x").await.unwrap();
+        }
+        unit.commit().await.unwrap();
+        let moved = world.folder.path().join("moved").display().to_string();
+        std::fs::rename(world.folder.path().join("store/objects"), &moved).unwrap();
+        let done = world.pond.artifacts().place_moved(&moved).await.unwrap();
+        assert!((100..=144).contains(&done.looked_at), "{} of {artifacts} in {folders} folders", done.looked_at);
+    }
+}
+
 #[tokio::test]
 async fn a_place_is_not_changed_under_a_unit() {
     let world = world().await;

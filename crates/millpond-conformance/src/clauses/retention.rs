@@ -23,6 +23,8 @@ async fn only_old_versions_go(ground: Arc<Ground>) -> Verdict {
     for (key, text) in [("many", "one"), ("many", "three"), ("many", "three"), ("many", "four"), ("one", "only"), ("gone", "x")] {
         write(&pond, key, text).await?;
     }
+    // The deletion is a unit of its own, younger than any write: what an engine does that takes it for open hangs on it.
+    passed_a_moment().await;
     pond.artifacts().delete("gone").await?;
     passed_a_moment().await;
     let asked = PurgeVersions::new(Duration::ZERO, 2);

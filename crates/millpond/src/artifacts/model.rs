@@ -106,12 +106,15 @@ impl Document for Artifact {
     }
 }
 
+/// Digits of a version's key that tell folders apart, mostly: where two share them they only lie together.
+pub(super) const FOLDER_DIGITS: usize = 8;
+
 /// A version of an artifact, as it was decided. Never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArtifactVersion {
     /// The artifact's key.
     pub key: String,
-    /// A digest of the key: what versions of one artifact share.
+    /// Digests of the key's folder and of the key: what versions of one artifact share.
     pub of: String,
     /// The unit and the number of its operation: what names the version.
     pub version: String,
@@ -131,9 +134,12 @@ pub struct ArtifactVersion {
 }
 
 impl ArtifactVersion {
-    /// What versions of one artifact share. A key may be as long as a record's key can be, so it goes in as its digest.
+    /// What versions of one artifact share. A key may be as long as a record's key can be, so it goes in as its digest;
+    /// before it stands a short one of its folder: what is written together lies together in every index, and a unit of a
+    /// hundred puts touches a few pages of each and not a hundred.
     pub(crate) fn digest_of(key: &str) -> String {
-        sha256_hex(key.as_bytes())[..32].to_owned()
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{}{}", &sha256_hex(folder.as_bytes())[..FOLDER_DIGITS], &sha256_hex(key.as_bytes())[..32])
     }
 
     /// The key of the record of a version.
@@ -199,5 +205,23 @@ impl Document for BlockSums {
 
     fn key(&self) -> Result<Key> {
         Key::new(self.location.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ArtifactVersion;
+
+    #[test]
+    fn versions_of_one_folder_lie_together_and_no_two_keys_are_one() {
+        let of = ArtifactVersion::digest_of;
+        let folder = |key: &str| of(key)[..super::FOLDER_DIGITS].to_owned();
+        assert_eq!(folder("executions/e/r/s/m1"), folder("executions/e/r/s/m2.txt"));
+        assert_ne!(folder("executions/e/r/s/m1"), folder("executions/e/r/t/m1"));
+        assert_eq!(folder("top"), folder("level"));
+        let keys = ["a/b", "a/c", "b/b", "a", "b", "a/", "/a", "a//b", ""];
+        let all: std::collections::BTreeSet<String> = keys.iter().map(|key| of(key)).collect();
+        assert_eq!(all.len(), keys.len());
+        assert!(all.iter().all(|of| of.len() == super::FOLDER_DIGITS + 32));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use millpond_core::{Damaged, Document, Error, ErrorKind, Filter, KEY_FIELD, Query, Records, Result};
+use millpond_core::{Damaged, Document, Error, ErrorKind, Filter, KEY_FIELD, Query, Records, Result, Versioned};
 use millpond_objects::{Location, Objects};
 use serde::Serialize;
 
 use super::Artifacts;
-use super::model::{Artifact, ArtifactVersion};
+use super::model::{Artifact, ArtifactVersion, FOLDER_DIGITS};
 use crate::units::{UnitInfo, UnitState};
 
 /// Points among all records from which objects are taken to be looked at.
@@ -78,17 +78,20 @@ impl Artifacts {
         Ok(())
     }
 
-    /// Looks for objects in another place, and answers for how many. Keys of versions begin with a digest, so those after
-    /// evenly spread points are a fair sample, however many there are.
+    /// Looks for objects in another place, and answers for how many. Keys of versions begin with a digest of the folder and
+    /// one of the key: those after evenly spread points, of the folders and within each that is met there, are a fair
+    /// sample, however many of either there are.
     async fn looked_for(&self, objects: &dyn Objects) -> Result<u64> {
         let mut looked_at = BTreeSet::new();
         for point in 0..POINTS {
-            let from = format!("{:08x}", u64::from(point) * (1 << 32) / u64::from(POINTS));
-            let query = Query::new(ArtifactVersion::COLLECTION.name())?
-                .filter(Filter::Present("location".to_owned()))
-                .at_least(KEY_FIELD, from)
-                .limit(EACH);
-            for version in Records::<ArtifactVersion>::new(self.store().clone()).page(query).await?.items {
+            let point = format!("{:08x}", u64::from(point) * (1 << 32) / u64::from(POINTS));
+            let first = match self.with_bytes(&point, 1).await?.pop() {
+                None => self.with_bytes("", 1).await?.pop(),
+                found => found,
+            };
+            let Some(first) = first else { break };
+            let within = format!("{}{point}", first.value.of.get(..FOLDER_DIGITS).unwrap_or_default());
+            for version in self.with_bytes(&within, EACH).await?.into_iter().chain([first]) {
                 if !looked_at.insert(version.value.location.clone()) {
                     continue;
                 }
@@ -103,6 +106,15 @@ impl Artifacts {
             }
         }
         Ok(looked_at.len() as u64)
+    }
+
+    /// Versions that have bytes, from a key on.
+    async fn with_bytes(&self, from: &str, most: usize) -> Result<Vec<Versioned<ArtifactVersion>>> {
+        let query = Query::new(ArtifactVersion::COLLECTION.name())?
+            .filter(Filter::Present("location".to_owned()))
+            .at_least(KEY_FIELD, from)
+            .limit(most);
+        Ok(Records::<ArtifactVersion>::new(self.store().clone()).page(query).await?.items)
     }
 
     /// Whether a version was purged since it was read: then that its bytes are gone is no loss.

@@ -224,13 +224,9 @@ impl Extended for UnitOperation {
 }
 
 impl Document for UnitOperation {
-    const COLLECTION: Collection = Collection::new("unit_operations")
-        .version(1)
-        .index("unit", FieldKind::Text)
-        .index("number", FieldKind::Integer)
-        .index_on(&["unit", "number"])
-        .owned();
+    const COLLECTION: Collection = Collection::new("unit_operations").version(1).index("unit", FieldKind::Text).owned();
 
+    /// The operations of a unit in their order are those with its field, in the order of their keys.
     fn key(&self) -> Result<Key> {
         Key::new(format!("{}/{:010}", self.unit, self.number))
     }

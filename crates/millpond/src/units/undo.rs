@@ -224,8 +224,7 @@ impl Undoing {
     pub(crate) async fn operations(&self, unit: &str) -> Result<Vec<UnitOperation>> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let query =
-                Query::new(UnitOperation::COLLECTION.name())?.eq("unit", unit).order_asc("number").limit(PAGE).after(after);
+            let query = Query::new(UnitOperation::COLLECTION.name())?.eq("unit", unit).limit(PAGE).after(after);
             let page = self.store.query(query).await?;
             if let Some(damaged) = page.damaged.into_iter().next() {
                 return Err(
