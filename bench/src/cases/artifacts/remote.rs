@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use millpond::NewArtifact;
-use millpond_objects::Bucket;
 use millpond_objects::place::ObjectPlace;
+use millpond_objects::{Bucket, Location, Note, Objects};
 use millpond_testservers::SeaweedServer;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{ClientOptions, ObjectStoreExt as _};
@@ -38,7 +38,9 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
         let place = ObjectPlace::parse_with(&url, &S3_KEYS)?.ok_or("the place is no bucket")?;
         let objects = Arc::new(Bucket::new(place, &format!("s{size}"), Arc::new(millpond::SystemHost)));
         let pond = runtime.block_on(millpond::open(&folder.path().join("ours").display().to_string()))?;
-        let pond = pond.with_objects(objects);
+        let pond = pond.with_objects(objects.clone());
+        // As long as one of ours.
+        let note = Note::of(&std::collections::BTreeMap::from([("key", "x".repeat(350))]))?;
         let artifacts = pond.artifacts();
         let n = Cell::new(0u64);
         let keys = || {
@@ -71,10 +73,23 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
                         })
                     }),
                 ),
+                (
+                    "object_store with the same names and notes",
+                    Box::new(|| {
+                        rate(args.secs, || {
+                            let places: Vec<_> =
+                                keys().map(|_| Location::new(millpond::uuid_v7(pond.store().host()), 1)).collect();
+                            let puts = places.iter().map(|at| objects.put(at, body.clone(), Some(&note)));
+                            runtime.block_on(futures_util::future::try_join_all(puts))?;
+                            Ok(())
+                        })
+                    }),
+                ),
             ],
         )?;
         figures.iter().for_each(|(name, f)| report.figure(name, *f, "x 64 puts/s"));
         report.ratio("millpond / object_store alone", figures[0].1.median / figures[1].1.median, 0.8);
+        report.shown("millpond / object_store with the same names and notes", figures[0].1.median / figures[2].1.median);
     }
     Ok(())
 }

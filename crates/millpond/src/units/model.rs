@@ -242,7 +242,7 @@ pub struct PathClaim {
 }
 
 impl Document for PathClaim {
-    const COLLECTION: Collection = Collection::new("artifact_claims").version(1).index("unit", FieldKind::Text).owned();
+    const COLLECTION: Collection = Collection::new("artifact_claims").version(1).owned();
 
     fn key(&self) -> Result<Key> {
         Key::new(self.path.as_str())

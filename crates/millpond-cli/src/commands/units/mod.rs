@@ -46,7 +46,8 @@ pub enum UnitsCommand {
         #[command(flatten)]
         known: KnownArgs,
     },
-    /// Undo every unit whose process is gone or whose time has run out
+    /// Undo every unit whose process is gone or whose time has run out; exit code 1 when one needs somebody, 5 when one
+    /// could not be looked at
     Recover {
         #[command(flatten)]
         known: KnownArgs,
