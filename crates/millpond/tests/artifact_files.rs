@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use millpond::{Artifact, ErrorKind, NewArtifact, OpenOptions, Pond, VerifiedArtifacts, VerifyArtifacts};
+use millpond::{Artifact, Commit, ErrorKind, NewArtifact, OpenOptions, Pond, Query, VerifiedArtifacts, VerifyArtifacts};
 
 struct World {
     folder: tempfile::TempDir,
@@ -247,20 +247,40 @@ async fn bytes_that_were_moved_are_looked_for_before_anybody_is_sent_there() {
     assert_eq!(millpond::open(&url).await.unwrap().artifacts().read("k2").await.unwrap(), "bytes 2");
 }
 
-/// Catches points that all meet the same versions: of one folder only the first few, or of many only those of one.
+/// Catches a sample of folders, of units or of the oldest alone, and one that ends at a record that does not read back.
 #[tokio::test]
-async fn the_sample_is_spread_over_folders_and_within_each() {
-    for (artifacts, folders) in [(400, 1), (400, 400)] {
-        let world = world().await;
-        let mut unit = world.pond.unit();
-        for n in 0..artifacts {
-            unit.artifacts().put(format!("f{}/k{n}", n % folders), "x").await.unwrap();
+async fn every_object_has_the_same_chance_to_be_looked_for() {
+    let world = world().await;
+    // One large folder of one unit beside many small ones.
+    let mut unit = world.pond.unit();
+    for n in 0..600 {
+        let key = if n < 400 { format!("large/k{n}") } else { format!("small{n}/k") };
+        unit.artifacts().put(key, "x").await.unwrap();
+    }
+    unit.commit().await.unwrap();
+    let damaged = {
+        let page = world.pond.store().query(Query::new("artifact_versions").unwrap().limit(1)).await.unwrap();
+        page.items.into_iter().next().unwrap().key
+    };
+    let nothing = Commit::new().trusted().put("artifact_versions", damaged.as_str(), &serde_json::json!({ "of": "" })).unwrap();
+    world.pond.commit(nothing).await.unwrap();
+    let (store, moved) = (world.folder.path().join("store/objects"), world.folder.path().join("moved"));
+    std::fs::rename(&store, &moved).unwrap();
+    let to = moved.display().to_string();
+    assert_eq!(world.pond.artifacts().place_moved(&to).await.unwrap().looked_at, 128);
+
+    // Without the small ones, or without half of the large one, it is refused.
+    for lost in [400..600, 0..200] {
+        let aside = world.folder.path().join(format!("without-{}", lost.start));
+        assert!(std::process::Command::new("cp").arg("-r").arg(&moved).arg(&aside).status().unwrap().success());
+        for n in lost {
+            let key = if n < 400 { format!("large/k{n}") } else { format!("small{n}/k") };
+            let artifact = world.pond.artifacts().info(&key).await.unwrap().unwrap().value;
+            let object = aside.join(world.pond.store().store_id()).join(&artifact.location);
+            std::fs::remove_file(object).unwrap();
         }
-        unit.commit().await.unwrap();
-        let moved = world.folder.path().join("moved").display().to_string();
-        std::fs::rename(world.folder.path().join("store/objects"), &moved).unwrap();
-        let done = world.pond.artifacts().place_moved(&moved).await.unwrap();
-        assert!((100..=144).contains(&done.looked_at), "{} of {artifacts} in {folders} folders", done.looked_at);
+        let error = world.pond.artifacts().place_moved(&aside.display().to_string()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 }
 

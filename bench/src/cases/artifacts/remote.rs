@@ -74,7 +74,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
                     }),
                 ),
                 (
-                    "object_store with the same names and notes",
+                    "the same names and notes alone",
                     Box::new(|| {
                         rate(args.secs, || {
                             let places: Vec<_> =
@@ -89,7 +89,7 @@ pub fn run(args: &crate::Args, report: &mut Report) -> Done {
         )?;
         figures.iter().for_each(|(name, f)| report.figure(name, *f, "x 64 puts/s"));
         report.ratio("millpond / object_store alone", figures[0].1.median / figures[1].1.median, 0.8);
-        report.shown("millpond / object_store with the same names and notes", figures[0].1.median / figures[2].1.median);
+        report.shown("millpond / the same names and notes alone", figures[0].1.median / figures[2].1.median);
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ impl Document for Artifact {
 }
 
 /// Digits of a version's key that tell folders apart, mostly: where two share them they only lie together.
-pub(super) const FOLDER_DIGITS: usize = 8;
+const FOLDER_DIGITS: usize = 8;
 
 /// A version of an artifact, as it was decided. Never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,19 +1,20 @@
 //! The place of a namespace's bytes: where it is remembered to be, and saying that the bytes were moved.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use millpond_core::{Damaged, Document, Error, ErrorKind, Filter, KEY_FIELD, Query, Records, Result, Versioned};
+use millpond_core::{Damaged, Document, Error, ErrorKind, Filter, Query, Records, Result};
 use millpond_objects::{Location, Objects};
 use serde::Serialize;
 
 use super::Artifacts;
-use super::model::{Artifact, ArtifactVersion, FOLDER_DIGITS};
+use super::model::{Artifact, ArtifactVersion};
+use crate::text::sha256_hex;
 use crate::units::{UnitInfo, UnitState};
 
-/// Points among all records from which objects are taken to be looked at.
-const POINTS: u32 = 16;
-/// Objects that are taken from each.
-const EACH: usize = 8;
+/// Objects that are looked at in another place.
+const SAMPLE: usize = 128;
+/// Records that are walked over together.
+const PAGE: usize = 1_000;
 
 /// That the place of the bytes is another one now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,8 +38,7 @@ impl Artifacts {
     }
 
     /// Says that somebody copied all objects to another place: from here on the namespace's bytes are there, and a program
-    /// that looks elsewhere is refused. Before that a sample of them, spread over all records, is looked for there. No byte
-    /// is moved.
+    /// that looks elsewhere is refused. Before that a sample of them, 128 of all, is looked for there. No byte is moved.
     ///
     /// The place is a URL as in the configuration, or `beside` for the store's own. Programs that have the old place open
     /// have to be ended first: what they write afterwards would be missing. One commit point: the record of the place.
@@ -78,43 +78,40 @@ impl Artifacts {
         Ok(())
     }
 
-    /// Looks for objects in another place, and answers for how many. Keys of versions begin with a digest of the folder and
-    /// one of the key: those after evenly spread points, of the folders and within each that is met there, are a fair
-    /// sample, however many of either there are.
+    /// Looks for a sample of the objects in another place, and answers for how many.
     async fn looked_for(&self, objects: &dyn Objects) -> Result<u64> {
-        let mut looked_at = BTreeSet::new();
-        for point in 0..POINTS {
-            let point = format!("{:08x}", u64::from(point) * (1 << 32) / u64::from(POINTS));
-            let first = match self.with_bytes(&point, 1).await?.pop() {
-                None => self.with_bytes("", 1).await?.pop(),
-                found => found,
-            };
-            let Some(first) = first else { break };
-            let within = format!("{}{point}", first.value.of.get(..FOLDER_DIGITS).unwrap_or_default());
-            for version in self.with_bytes(&within, EACH).await?.into_iter().chain([first]) {
-                if !looked_at.insert(version.value.location.clone()) {
-                    continue;
-                }
-                if let Err(error) = is_there(objects, &version.value).await {
-                    // Purged since the page was read, and its bytes collected before they were copied: that is no loss.
-                    if error.kind() == ErrorKind::Corrupt && !self.is_kept(&version.value).await? {
-                        looked_at.remove(&version.value.location);
-                        continue;
-                    }
-                    return Err(error);
-                }
+        let mut looked_at = 0;
+        for version in self.sample().await? {
+            match is_there(objects, &version).await {
+                Ok(()) => looked_at += 1,
+                // Purged since the page was read, and its bytes collected before they were copied: that is no loss.
+                Err(error) if error.kind() == ErrorKind::Corrupt && !self.is_kept(&version).await? => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(looked_at.len() as u64)
+        Ok(looked_at)
     }
 
-    /// Versions that have bytes, from a key on.
-    async fn with_bytes(&self, from: &str, most: usize) -> Result<Vec<Versioned<ArtifactVersion>>> {
-        let query = Query::new(ArtifactVersion::COLLECTION.name())?
-            .filter(Filter::Present("location".to_owned()))
-            .at_least(KEY_FIELD, from)
-            .limit(most);
-        Ok(Records::<ArtifactVersion>::new(self.store().clone()).page(query).await?.items)
+    /// Versions with bytes, each location once: those whose locations have the smallest digests. Every object has the same
+    /// chance, however they are spread over folders, units and time; all records are walked over for that.
+    async fn sample(&self) -> Result<Vec<ArtifactVersion>> {
+        let mut sample = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let query = Query::new(ArtifactVersion::COLLECTION.name())?.filter(Filter::Present("location".to_owned()));
+            let page = Records::<ArtifactVersion>::new(self.store().clone()).page(query.limit(PAGE).after(after)).await?;
+            for version in page.items {
+                let location = version.value.location.as_deref().unwrap_or_default();
+                sample.insert(sha256_hex(location.as_bytes()), version.value);
+                if sample.len() > SAMPLE {
+                    sample.pop_last();
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(sample.into_values().collect());
+            }
+        }
     }
 
     /// Whether a version was purged since it was read: then that its bytes are gone is no loss.
