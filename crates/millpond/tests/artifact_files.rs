@@ -247,40 +247,39 @@ async fn bytes_that_were_moved_are_looked_for_before_anybody_is_sent_there() {
     assert_eq!(millpond::open(&url).await.unwrap().artifacts().read("k2").await.unwrap(), "bytes 2");
 }
 
-/// Catches a sample of folders, of units or of the oldest alone, and one that ends at a record that does not read back.
+/// Catches a sample of folders, of units, of the oldest or of the first page alone, and one that ends at a record that does
+/// not read back.
 #[tokio::test]
 async fn every_object_has_the_same_chance_to_be_looked_for() {
     let world = world().await;
     // One large folder of one unit beside many small ones.
+    let keys: Vec<String> = (0..600).map(|n| if n < 400 { format!("large/k{n}") } else { format!("small{n}/k") }).collect();
     let mut unit = world.pond.unit();
-    for n in 0..600 {
-        let key = if n < 400 { format!("large/k{n}") } else { format!("small{n}/k") };
+    for key in &keys {
         unit.artifacts().put(key, "x").await.unwrap();
     }
     unit.commit().await.unwrap();
-    let damaged = {
-        let page = world.pond.store().query(Query::new("artifact_versions").unwrap().limit(1)).await.unwrap();
-        page.items.into_iter().next().unwrap().key
-    };
-    let nothing = Commit::new().trusted().put("artifact_versions", damaged.as_str(), &serde_json::json!({ "of": "" })).unwrap();
-    world.pond.commit(nothing).await.unwrap();
+    let page = world.pond.store().query(Query::new("artifact_versions").unwrap().limit(600)).await.unwrap();
+    let in_order: Vec<String> =
+        page.items.iter().map(|version| version.value.value().unwrap()["key"].as_str().unwrap().into()).collect();
+    let unreadable = serde_json::json!({ "of": "", "location": "here" });
+    let damage = Commit::new().trusted().put("artifact_versions", page.items[0].key.as_str(), &unreadable).unwrap();
+    world.pond.commit(damage).await.unwrap();
     let (store, moved) = (world.folder.path().join("store/objects"), world.folder.path().join("moved"));
     std::fs::rename(&store, &moved).unwrap();
     let to = moved.display().to_string();
     assert_eq!(world.pond.artifacts().place_moved(&to).await.unwrap().looked_at, 128);
 
-    // Without the small ones, or without half of the large one, it is refused.
-    for lost in [400..600, 0..200] {
-        let aside = world.folder.path().join(format!("without-{}", lost.start));
+    // Without the small ones, half of the large one, or what is on the last page of the records, it is refused.
+    for (name, lost) in [("small", &keys[400..]), ("large", &keys[..200]), ("last", &in_order[512..])] {
+        let aside = world.folder.path().join(name);
         assert!(std::process::Command::new("cp").arg("-r").arg(&moved).arg(&aside).status().unwrap().success());
-        for n in lost {
-            let key = if n < 400 { format!("large/k{n}") } else { format!("small{n}/k") };
-            let artifact = world.pond.artifacts().info(&key).await.unwrap().unwrap().value;
-            let object = aside.join(world.pond.store().store_id()).join(&artifact.location);
-            std::fs::remove_file(object).unwrap();
+        for key in lost {
+            let artifact = world.pond.artifacts().info(key).await.unwrap().unwrap().value;
+            std::fs::remove_file(aside.join(world.pond.store().store_id()).join(&artifact.location)).unwrap();
         }
         let error = world.pond.artifacts().place_moved(&aside.display().to_string()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {error}");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::units::{UnitInfo, UnitState};
 /// Objects that are looked at in another place.
 const SAMPLE: usize = 128;
 /// Records that are walked over together.
-const PAGE: usize = 1_000;
+const PAGE: usize = 256;
 
 /// That the place of the bytes is another one now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,7 +38,8 @@ impl Artifacts {
     }
 
     /// Says that somebody copied all objects to another place: from here on the namespace's bytes are there, and a program
-    /// that looks elsewhere is refused. Before that a sample of them, 128 of all, is looked for there. No byte is moved.
+    /// that looks elsewhere is refused. Before that a sample of them, 128 of all, is looked for there, for which
+    /// the records of all versions are walked over. No byte is moved.
     ///
     /// The place is a URL as in the configuration, or `beside` for the store's own. Programs that have the old place open
     /// have to be ended first: what they write afterwards would be missing. One commit point: the record of the place.
